@@ -31,7 +31,6 @@ setup(
     author_email=cfg["author_email"],
     license="Apache-2.0",
     keywords=cfg["keywords"],
-    url=f"https://github.com/{cfg['user']}/{cfg['repo']}",
     packages=find_packages(include=["llm_from_scratch*"]),
     package_data={"llm_from_scratch": ["*.txt", "models/**/*"]},
     include_package_data=True,
