@@ -1,0 +1,1 @@
+"Checks and helpers for the people who write the book."
