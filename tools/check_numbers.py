@@ -29,7 +29,8 @@ FACTOR = re.compile(r"([*/])(\d.*)")
 def lookup(record: object, path: str) -> object:
     "The value at a dotted path; digits index lists."
     for part in path.split("."):
-        if isinstance(record, list) and part.isdigit():
+        inside = isinstance(record, list) and part.isdigit()
+        if inside and int(part) < len(record):
             record = record[int(part)]
         elif isinstance(record, dict) and part in record:
             record = record[part]

@@ -70,8 +70,9 @@ def guard(function: Callable) -> Callable:
     def checked(*args, **kwargs):
         sizes: dict[str, int] = {}
         given = signature.bind(*args, **kwargs).arguments
-        for name in given.keys() & shapes.keys():
-            compare(name, shapes[name], given[name], sizes)
+        for name, value in given.items():
+            if name in shapes:
+                compare(name, shapes[name], value, sizes)
         result = function(*args, **kwargs)
         if "return" in shapes:
             compare("the result", shapes["return"], result, sizes)

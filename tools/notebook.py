@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 EXPORTS = {"export", "exports", "exporti"}
 INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)(?:(?!\n\n).)*?(?<!`)\1(?!`)", re.S)
+INLINE_MATHS = re.compile(
+    r"(?<![\\$\w])\$(?=\S)(?:(?!\n\n)[^$])*?(?<=\S)\$(?!\d)"
+)
 FOLDED = re.compile(r"collapse|deeper|answer|fold")
 
 
@@ -278,7 +281,7 @@ def plain(text: str) -> str:
     )
     text = re.sub(INLINE_CODE, "", text)
     text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
-    return re.sub(r"(?<![\\$\w])\$[^$\n]+\$", "", text)
+    return INLINE_MATHS.sub("", text)
 
 
 def unfolded(text: str) -> str:
