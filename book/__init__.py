@@ -1,0 +1,1 @@
+"""Render the notebooks into a website and a PDF: `python -m book`."""
