@@ -51,6 +51,9 @@ setup-book setup-dev:
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo "setup: $(PYTHON) is not installed: install Python 3.11 or" \
 	    "newer, or name yours: make PYTHON=python3.12 …"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 7))' || { \
+	  echo "setup: Python 3.11 or newer is needed, $(PYTHON) is too old:" \
+	    "name a newer one: make PYTHON=python3.12 …"; exit 1; }
 	@"$(PYTHON)" tools/setup_venv.py $(@:setup-%=%)
 
 ifdef QUARTO

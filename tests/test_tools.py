@@ -506,6 +506,8 @@ def test_missing_data(tmp_path, required, with_data, closing):
         ("NewConnectionError: …", "cannot reach a package index"),
         ("SSLError(1)", "certificate"),
         ("ERROR: No matching distribution found for torch==9", "torch==9"),
+        ("    The user requested (constraint) torch==9\n", "offline"),
+        ("  FileNotFoundError: no README.md\n", "no README.md"),
         ("x\nERROR: something else\n", "ERROR: something else"),
         ("", "pip failed"),
     ],
@@ -519,6 +521,15 @@ def test_old_python_is_told(monkeypatch):
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match=r"Python 3\.11 or newer is needed"):
         setup.use_new_python()
+
+
+def test_missing_venv_module_is_told(monkeypatch):
+    monkeypatch.setattr(setup, "works", lambda: False)
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    with pytest.raises(
+        SystemExit, match=r"sudo apt install python3\.\d+-venv"
+    ):
+        setup.make_venv()
 
 
 def test_full_disk_is_told(monkeypatch):

@@ -238,8 +238,8 @@ STAGES: dict[str, tuple[Stage, ...]] = {
     "export": (export,),
     "check": (*QUICK, book_check, changed_tests),
     "test": (
-        *(*QUICK, book_check),
-        *(notebooks, notebooks_on_built_in_text, tests, book),
+        *(*QUICK, notebooks),
+        *(notebooks_on_built_in_text, tests, book),
     ),
 }
 

@@ -45,10 +45,10 @@ REMEDIES = (
         " network's certificate file.",
     ),
     (
-        r"No matching distribution found for (\S+)",
-        "no package index has {0} for this Python and system: see the"
-        " versions in constraints.txt, or use another Python:"
-        " make PYTHON=python3.12 …",
+        r"No matching distribution found for (\S+)"
+        r"|The user requested \(constraint\) (\S+)",
+        "no package index here has {0} for this Python and system: is"
+        " this machine offline? Else try make PYTHON=python3.12 …",
     ),
 )
 
@@ -77,6 +77,15 @@ def stamp(kind: str) -> Path:
     return VENV / f".{kind}-{digest.hexdigest()[:12]}"
 
 
+def runs(python: str | Path, code: str) -> bool:
+    "Whether a Python exists and runs some code without an error."
+    try:
+        done = subprocess.run([str(python), "-c", code], capture_output=True)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 def use_new_python() -> None:
     "Go on with Python 3.11 or newer, or say what to do."
     if sys.version_info >= OLDEST:
@@ -84,7 +93,7 @@ def use_new_python() -> None:
     mine = ".".join(map(str, sys.version_info[:2]))
     for minor in (13, 12, 11, 14):
         other = shutil.which(f"python3.{minor}")
-        if other:
+        if other and runs(other, "pass"):
             say(f"This is Python {mine}; going on with {other}")
             os.execv(other, [other, *sys.argv])
     stop(
@@ -96,12 +105,7 @@ def use_new_python() -> None:
 def works() -> bool:
     "Whether `.venv` holds a usable Python with pip."
     code = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
-    try:
-        return not subprocess.run(
-            [venv_python(), "-c", code], capture_output=True
-        ).returncode
-    except OSError:
-        return False
+    return runs(venv_python(), code)
 
 
 def make_venv() -> None:
@@ -148,9 +152,9 @@ def explain(log: str) -> str:
     for pattern, remedy in REMEDIES:
         found = re.search(pattern, log)
         if found:
-            return remedy.format(*found.groups())
-    errors = [x for x in log.splitlines() if x.startswith("ERROR")]
-    return errors[0] if errors else "pip failed."
+            return remedy.format(*filter(None, found.groups()))
+    errors = re.findall(r"^ERROR.*|^\s*\w+Error: .*", log, re.MULTILINE)
+    return errors[0].strip() if errors else "pip failed."
 
 
 def show(line: str) -> None:
