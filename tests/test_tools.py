@@ -600,3 +600,19 @@ def test_unclean_notebook_is_found(draft, monkeypatch, capfd):
     module.write_text(module.read_text() + "x = 1\n")
     assert not run_checks.in_sync()[0]
     assert "llm_from_scratch/alpha.py is not" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("nbs/02_alpha.ipynb", "test_alpha.py"),
+        ("nbs/solutions/02_alpha.ipynb", "test_alpha.py"),
+        ("llm_from_scratch/files.py", "test_files.py"),
+        ("book/site.py", "test_book*.py"),
+        ("tests/test_alpha.py", "test_alpha.py"),
+        ("constraints.txt", "test_setup.py"),
+        ("runs/a.json", ""),
+    ],
+)
+def test_tests_of_a_changed_file(path, pattern):
+    assert run_checks.tests_of(Path(path)) == pattern

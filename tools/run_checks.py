@@ -217,20 +217,25 @@ def changed() -> set[str]:
     return set(names or git("diff", "--name-only", "HEAD~1"))
 
 
+def tests_of(path: Path) -> str:
+    "The pattern of the test files that cover a file."
+    if path.suffix == ".ipynb":
+        return f"test_{path.stem[3:]}.py"
+    if path.parts[0] in ("tools", "book"):
+        return f"test_{path.parts[0]}*.py"
+    if path.parts[0] == PACKAGE:
+        return f"test_{path.stem}.py"
+    if path.match("tests/test_*.py"):
+        return path.name
+    return "test_setup.py" if len(path.parts) == 1 else ""
+
+
 def changed_tests() -> tuple[bool, str]:
     "The tests of what changed."
-    files = set()
-    for path in map(Path, changed()):
-        if path.suffix == ".ipynb":
-            files.add(f"tests/test_{path.stem[3:]}.py")
-        elif path.parts[0] in ("tools", "book"):
-            files.add(f"tests/test_{path.parts[0]}.py")
-        elif path.parts[0] == PACKAGE:
-            files.add(f"tests/test_{path.stem}.py")
-        elif path.match("tests/test_*.py"):
-            files.add(path.as_posix())
-    files = sorted(x for x in files if (ROOT / x).exists())
-    return pytest("-q", *files) if files else (True, "nothing changed")
+    patterns = {tests_of(Path(x)) for x in changed()} - {""}
+    files = {x for p in patterns for x in (ROOT / "tests").glob(p)}
+    names = sorted(x.relative_to(ROOT).as_posix() for x in files)
+    return pytest("-q", *names) if names else (True, "nothing changed")
 
 
 QUICK = (in_sync, lint, layout, style, numbers, spelling)
