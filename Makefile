@@ -24,7 +24,7 @@ endif
 endif
 ifeq ($(origin TIKTOKEN_CACHE_DIR),undefined)
 ifneq ($(DATA),)
-export TIKTOKEN_CACHE_DIR := $(LLMFS_DATA)/tiktoken_cache
+export TIKTOKEN_CACHE_DIR := $(DATA)/tiktoken_cache
 endif
 endif
 

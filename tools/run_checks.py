@@ -185,7 +185,8 @@ def notebooks_on_built_in_text() -> tuple[bool, str]:
     if not names:
         return True, "no such chapter yet"
     with tempfile.TemporaryDirectory() as folder:
-        empty = {"LLMFS_DATA": folder, "LLMFS_CACHE": folder}
+        names_of_data = ("LLMFS_DATA", "LLMFS_CACHE", "TIKTOKEN_CACHE_DIR")
+        empty = dict.fromkeys(names_of_data, folder)
         command = ("tools/run_notebooks.py", "--check", *names)
         return python(*command, **empty), " ".join(names)
 
