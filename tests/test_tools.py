@@ -108,6 +108,8 @@ class Draft:
             "tests/test_alpha.py": "from x import double\n",
             "nbs/images/a.svg": "<svg/>",
             "references.bib": "@book{knuth, title={T}}",
+            "llm_from_scratch/files.py": "a = 1\n",
+            "llm_from_scratch/cli.py": "a = 1\n",
             "index.qmd": "# Home {#sec-home}\n\n@sec-alpha\n",
         }
 
@@ -243,6 +245,13 @@ FAULTS = {
 
 def test_good_draft_has_no_fault(draft):
     assert draft.faults() == []
+
+
+def test_modules_written_by_hand_may_be_imported(draft):
+    draft.set("i", f"{FROM} import files\nfrom .files import a")
+    assert draft.faults() == []
+    draft.set("i", f"{FROM} import cli")
+    assert "imports 'cli', which is no chapter" in draft.faults()[0]
 
 
 @pytest.mark.parametrize("message", FAULTS)

@@ -18,6 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":  # also runs as a plain script
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.notebook import (
+    PACKAGE,
     Book,
     Cell,
     Finding,
@@ -30,8 +31,6 @@ from tools.notebook import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = "llm_from_scratch"
-BY_HAND = {"files", "plotting", "checkpoint"}
 CORE = {"torch", "numpy", "regex", "safetensors", "tqdm"}
 # nbdev obeys these wherever they begin a `#|` line, in a caption too
 DIRECTIVES = {
@@ -87,8 +86,9 @@ def check_imports(nb: Notebook, book: Book) -> Iterator[Finding]:
         for name in foreign(cell.tree):
             text = f"{name} is not a core requirement: import it inside"
             yield nb.fault(cell, f"{text} the function that uses it")
-    if len(used - BY_HAND) > 4:
-        yield nb.fault(None, f"imports {len(used - BY_HAND)} modules, limit 4")
+    count = len(used - book.by_hand)
+    if count > 4:
+        yield nb.fault(None, f"imports {count} modules, limit 4")
 
 
 def ours(node: ast.AST) -> list[str]:
@@ -96,11 +96,14 @@ def ours(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         names = [x.name for x in node.names]
         return [x.partition(".")[2] for x in names if in_package(x)]
-    if isinstance(node, ast.ImportFrom):
-        if in_package(node.module or "") and not node.level:
-            return [(node.module or "").partition(".")[2]]
-        return [node.module or ""] if node.level else []
-    return []
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    module = node.module or ""
+    if in_package(module) and not node.level:
+        module = module.partition(".")[2]
+    elif not node.level:
+        return []
+    return [module] if module else [x.name for x in node.names]
 
 
 def in_package(module: str) -> bool:
@@ -128,7 +131,7 @@ def check_import(
         yield nb.fault(cell, f"import names from {PACKAGE}.{name} instead")
     elif any(x.name == "*" for x in node.names):
         yield nb.fault(cell, f"imports * from {name}: name what you use")
-    if name in BY_HAND:
+    if name in book.by_hand:
         return
     if name not in book.numbers:
         yield nb.fault(cell, f"imports {name!r}, which is no chapter's module")
