@@ -14,43 +14,17 @@ import yaml
 
 from tools.nb_filter import joined, split_options
 
+from . import tree
 from .config import Book
 from .outputs import merge_streams, output_blocks, store
-from .pandoc import (
-    Blocks,
-    BookError,
-    Element,
-    Inlines,
-    attributes,
-    box,
-    element,
-    grid,
-    parse,
-    plain,
-    unbox,
-    words,
-)
+from .pandoc import BookError, parse
+from .tree import Blocks, Element, Inlines
 
-OPTIONS = set(
-    [
-        "label",
-        "lst-label",
-        "lst-cap",
-        "fig-cap",
-        "fig-alt",
-        "fig-subcap",
-        "tbl-cap",
-        "layout-ncol",
-        "out-width",
-        "echo",
-        "output",
-        "include",
-        "error",
-        "eval",
-        "code-fold",
-        "code-summary",
-    ]
-)
+OPTIONS = {
+    *("label", "echo", "output", "include", "error", "eval"),
+    *("fig-cap", "fig-alt", "fig-subcap", "layout-ncol", "out-width"),
+    *("tbl-cap", "lst-label", "lst-cap", "code-fold", "code-summary"),
+}
 HIDDEN = {"hide", "default_exp"}
 
 
@@ -128,19 +102,21 @@ class Cell:
                 for output, text in pairs
             ]
             blocks += self.arranged(shown, caps)
-        return box("cell", blocks)
+        return tree.box("cell", blocks)
 
     def source(self, caption: Inlines) -> Element:
         "The code, marked if it is exported, folded or a listing."
-        code = element("CodeBlock", attributes("", "python"), self.code)
+        code = tree.code(self.code, "python")
         label = self.options.get("lst-label")
-        body = [box("float", [code], caption, id=label)] if label else [code]
+        body = (
+            [tree.box("float", [code], caption, id=label)] if label else [code]
+        )
         fold = self.options.get("code-fold")
         exported = {"export", "exporti", "exports"} & set(self.directives)
-        return box(
+        return tree.box(
             "source",
             body,
-            words(str(self.options.get("code-summary", "Code"))),
+            tree.words(str(self.options.get("code-summary", "Code"))),
             export="yes" if exported else None,
             fold=fold if fold in (True, "show") else None,
         )
@@ -150,24 +126,24 @@ class Cell:
         label = str(self.options.get("label", ""))
         columns = self.options.get("layout-ncol")
         if not label.startswith(("fig-", "tbl-")):
-            return grid(shown, columns)
-        streams = [b for b in shown if "stream" in unbox(b).pairs["kind"]]
+            return tree.grid(shown, columns)
+        streams = [b for b in shown if "stream" in tree.unbox(b).pairs["kind"]]
         values = [b for b in shown if b not in streams]
         wanted = "Image" if label.startswith("fig-") else "Table"
         if f'"{wanted}"' not in json.dumps(values):
             self.fault(f"label {label} without a stored {wanted.lower()}")
             return shown
-        if not plain(caps[0]).strip():
+        if not tree.plain(caps[0]).strip():
             self.fault(f"{label} has no caption")
         if self.options.get("fig-subcap"):
             values = [
-                box("subfig", [value], cap, id=f"{label}-{number}")
+                tree.box("subfig", [value], cap, id=f"{label}-{number}")
                 for number, (value, cap) in enumerate(
                     zip(values, caps[1:], strict=False), start=1
                 )
             ]
-        body = grid(values, columns)
-        return [*streams, box("float", body, caps[0], id=label)]
+        body = tree.grid(values, columns)
+        return [*streams, tree.box("float", body, caps[0], id=label)]
 
 
 def has(item: Element, name: str) -> bool:

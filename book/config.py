@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from .pandoc import Blocks, BookError, Inlines
+from .pandoc import BookError
+from .tree import Blocks, Inlines
 
 HONOURED = {
     "": "project execute ipynb-filters book bibliography csl link-citations"

@@ -7,18 +7,9 @@ from typing import Any
 
 from tools.nb_filter import joined
 
-from . import ansi
-from .pandoc import (
-    Blocks,
-    Element,
-    attributes,
-    box,
-    element,
-    parse,
-    raw,
-    walk,
-    words,
-)
+from . import ansi, tree
+from .pandoc import parse
+from .tree import Blocks, Element
 
 IMAGES = {
     "image/svg+xml": ".svg",
@@ -54,8 +45,8 @@ def terminal(text: str, classes: str) -> Element:
     kind = "error" if "error" in classes else "text"
     call = f'#terminal(kind: "{kind}", {ansi.to_typst(text)})'
     blank = not ansi.screen(text).strip()
-    body = [] if blank else [raw("html", page), raw("typst", call)]
-    return box("output", body, kind=classes)
+    body = [] if blank else [tree.raw("html", page), tree.raw("typst", call)]
+    return tree.box("output", body, kind=classes)
 
 
 def natural_width(data: bytes, suffix: str) -> float | None:
@@ -99,7 +90,7 @@ def table_blocks(markup: str) -> Blocks:
             item["c"][0][1:] = [[], []]
             tables.append(item)
 
-    walk(blocks, collect)
+    tree.walk(blocks, collect)
     return tables or blocks
 
 
@@ -114,10 +105,11 @@ def data_blocks(
     content = joined(data.get(kind, ""))
     if kind in IMAGES:
         width = options.get("out-width")
-        alt = words(str(options.get("fig-alt", "")))
-        image = attributes("", width=width)
+        alt = tree.words(str(options.get("fig-alt", "")))
+        image = tree.attributes("", width=width)
         url = [store(files, kind, content), ""]
-        return [element("Para", [element("Image", image, alt, url)])]
+        picture = tree.element("Image", image, alt, url)
+        return [tree.element("Para", [picture])]
     if kind == "text/html":
         return table_blocks(content)
     if kind in ("text/markdown", "text/latex"):
@@ -140,4 +132,4 @@ def output_blocks(
     body = data_blocks(files, output["data"], markdown, options)
     if len(body) == 1 and body[0]["t"] == "Div":
         return body[0]
-    return box("output", body, kind="display")
+    return tree.box("output", body, kind="display")

@@ -6,22 +6,12 @@ from pathlib import Path
 
 import typst
 
+from . import tree
 from .ansi import quoted
 from .config import Book, Chapter
-from .pandoc import (
-    Blocks,
-    Box,
-    Element,
-    Inlines,
-    element,
-    is_box,
-    raw,
-    raw_inline,
-    unbox,
-    walk,
-    words,
-    write,
-)
+from .pandoc import BookError, write
+from .references import labels_in
+from .tree import Blocks, Element, Inlines
 
 ASSETS = Path(__file__).parent / "assets"
 # TeX that pandoc's Typst writer renders wrongly, and what works.
@@ -33,8 +23,7 @@ TEX = {
     r"\rVert": r"\right\|",
 }
 OPERATOR = re.compile(r"\\operatorname(\*?)\{((?:[^{}]|\\,)*)\}")
-# Boxes that the PDF sees through.
-TRANSPARENT = {"cell", "output"}
+LENGTH = re.compile(r"[\d.]+(%|pt|mm|cm|in|em)")
 
 
 class ChapterWriter:
@@ -42,38 +31,32 @@ class ChapterWriter:
 
     def __init__(self, book: Book, chapter: Chapter) -> None:
         self.book, self.chapter = book, chapter
+        self.labels = set(labels_in(chapter.blocks))
+        self.subtitle: Blocks | None = None
         self.answers: Blocks = []
-        self.subtitle: list[Blocks] = []
 
     def typst(self) -> str:
         "The source of the chapter, its answers last."
         blocks = self.chapter.blocks
-        found = [b for b in blocks if is_box(b, "subtitle")]
-        blocks = [b for b in blocks if b not in found]
-        self.subtitle = [walk(unbox(b).body, self.change) for b in found]
-        blocks = walk(blocks, self.change)
+        for item in blocks:
+            if tree.is_box(item, "subtitle"):
+                body = tree.unbox(item).body
+                self.subtitle = tree.walk(body, self.change)
+        blocks = tree.walk(blocks, self.change)
         if self.answers:
-            blocks += [
-                *call("answers", {"part": bool(self.chapter.part)}),
-                *self.answers,
-            ]
-        source = write(
-            blocks,
-            "typst-citations",
-            "--wrap=none",
-            "--syntax-highlighting=idiomatic",
-        )
-        return polish(source)
+            part = bool(self.chapter.part)
+            blocks += call("answers", {"part": part}) + self.answers
+        options = ["--wrap=none", "--syntax-highlighting=idiomatic"]
+        return polish(write(blocks, "typst-citations", *options))
 
     def change(self, item: Element) -> Element | list[Element] | None:
         "Prepare one element for pandoc's Typst writer."
-        found = unbox(item)
-        if found is not None:
+        if found := tree.unbox(item):
             return self.box(found)
         changes = {
-            "Image": self.image,
+            "Image": image,
             "Link": self.link,
-            "Math": self.formula,
+            "Math": formula,
             "Header": self.heading,
             "Div": self.division,
         }
@@ -81,158 +64,103 @@ class ChapterWriter:
         return method(item) if method else None
 
     def label(self, anchor: str) -> str | None:
-        "The label of an anchor in this chapter."
+        "The label of an anchor in this chapter, unique in the book."
         return f"{self.chapter.key}#{anchor}" if anchor else None
-
-    def whole(self, path: str) -> str:
-        "The label of a link; one without an anchor means the chapter."
-        if not path.endswith("#"):
-            return path
-        ids = {c.key: c.id for c in self.book.chapters}
-        return path + ids[path[:-1]]
-
-    def image(self, item: Element) -> Element:
-        "An image no wider than the text."
-        options, url = dict(item["c"][0][2]), item["c"][2][0]
-        width = options.get("width", "")
-        if not re.fullmatch(r"[\d.]+(%|pt|mm|cm|in|em)", width):
-            pixels = float(re.match(r"[\d.]*", width)[0] or 0) * 0.75
-            width = f"{options.get('points') or pixels or 400}pt"
-        alt = quoted(options["alt"])
-        source = f"#picture({quoted(url)}, {width}, {alt})"
-        return raw_inline("typst", source)
 
     def link(self, item: Element) -> Inlines | Element | None:
         "Internal links go to labels; linked files are on the web only."
         kind, _, path = item["c"][2][0].partition(":")
         if kind == "xref":
-            start = f"#goto({quoted(self.whole(path))})["
-            return surrounded(start, item["c"][1], "]")
+            if path.endswith("#"):
+                ids = {c.key: c.id for c in self.book.chapters}
+                path += ids[path[:-1]]
+            return around(f"#goto({quoted(path)})[", item["c"][1], "]")
         if kind != "file":
             return None
         address = self.book.about.get("repo-url")
         if address is None:
-            return element("Span", ["", [], []], item["c"][1])
+            return tree.span(item["c"][1])
         item["c"][2][0] = f"{address.rstrip('/')}/blob/main/{path}"
         return None
-
-    def formula(self, item: Element) -> Inlines:
-        "A formula with its TeX as alternative text."
-        alt = " ".join(item["c"][1].split())
-        text = item["c"][1]
-        for old, new in TEX.items():
-            text = text.replace(old, new)
-        item["c"][1] = OPERATOR.sub(operator, text)
-        return surrounded(f"#alt({quoted(alt)})[", [item], "]")
 
     def heading(self, item: Element) -> Blocks:
         "A heading of the template."
         level, (anchor, _, pairs), title = item["c"]
-        pairs = {"number": dict(pairs).get("number")}
-        pairs["part"] = bool(self.chapter.part)
-        pairs["id"] = self.label(anchor)
+        about = {"id": self.label(anchor), "number": dict(pairs)["number"]}
+        about["part"] = bool(self.chapter.part)
         if level > 1:
-            return call("section", {**pairs, "rank": level}, title)
-        pairs["appendix"] = self.chapter.appendix
-        return call("chapter", pairs, title, *self.subtitle)
+            return call("section", {**about, "rank": level}, title)
+        about["appendix"] = self.chapter.appendix
+        return call("chapter", about, title, self.subtitle)
 
-    def division(self, item: Element) -> Blocks | None:
+    def division(self, item: Element) -> Blocks:
         "Another div: only its anchor matters."
-        anchor, body = item["c"][0][0], item["c"][1]
+        (anchor, _, _), body = item["c"]
         if not anchor:
             return body
-        return call("anchor", {"id": self.label(anchor)}, body)
+        return call("anchor", {"id": self.label(anchor)}, None, body)
 
-    def box(self, found: Box) -> Blocks | None:
+    def box(self, found: tree.Box) -> Blocks | None:
         "A call of the template's function of that name."
         name, anchor, pairs, head, body = found
         if name in ("tab", "slot"):
-            return None
-        if name == "only":
-            return body if pairs["form"] == "typst" else []
-        if name in TRANSPARENT or (name == "source" and not pairs):
-            return body
+            return None  # until the box around it is reached
         if name in ("tabset", "gridof"):
-            return self.parts(found)
+            return call_parts(found)
+        if name == "subtitle" or pairs.get("form") == "html":
+            return []
+        if name in ("cell", "output", "only"):
+            return body
         if "owner" in pairs:
             self.answers += self.answer(found)
             return []
-        options = {"id": self.label(anchor), **pairs}
-        target = self.book.targets.get(anchor)
-        if name == "callout" and pairs.get("more") == "predict":
-            options["answer"] = self.label(f"{anchor}-answer")
-        if name == "theorem" and anchor.startswith("exr-"):
-            options["answer"] = self.answer_label(anchor)
+        about = {"id": self.label(anchor), **pairs}
+        if pairs.get("more") == "predict" or pairs.get("kind") == "exr":
+            about["answer"] = self.answer_to(anchor)
         if name == "float":
-            options["kind"] = anchor[:3] if target else "fig"
-        return call(name, options, head, body)
+            about["kind"] = anchor[:3] or "fig"
+        return call(name, about, head, body)
 
-    def answer_label(self, anchor: str) -> str | None:
-        "The label of an exercise's solution, if there is one."
-        answer = f"sol-{anchor[4:]}"
-        known = f'"{answer}"' in str(self.chapter.blocks).replace("'", '"')
-        return self.label(answer) if known else None
+    def answer_to(self, anchor: str) -> str | None:
+        "The label of the answer to a question, if there is one."
+        names = {f"sol-{anchor[4:]}", f"{anchor}-answer"} & self.labels
+        return self.label(names.pop()) if names else None
 
-    def answer(self, found: Box) -> Blocks:
+    def answer(self, found: tree.Box) -> Blocks:
         "An entry of the chapter's answers, linked to its question."
-        owner = self.book.targets.get(found.pairs["owner"])
-        title = words(owner.words) if owner else []
-        if owner and owner.title and owner.name == "Exercise":
-            title = [*title, *words("·"), *owner.title]
-        options = {
-            "id": self.label(found.id),
-            "owner": self.label(found.pairs["owner"]),
-        }
-        return call("answer", options, title, found.body)
-
-    def parts(self, found: Box) -> Blocks:
-        "A box whose children are each an argument."
-        pairs = "".join(f"{k}: {quoted(v)}, " for k, v in found.pairs.items())
-        blocks = [raw("typst", f"#{found.name}({pairs}")]
-        for part in map(unbox, found.body):
-            head = surrounded("([", part.head, "], [")
-            blocks += [element("Plain", head), *part.body]
-            blocks.append(raw("typst", "]),"))
-        return [*blocks, raw("typst", ")")]
+        owner = self.book.targets[found.pairs["owner"]]
+        title = tree.words(owner.words)
+        if owner.name == "Exercise" and owner.title:
+            title = [*title, tree.string(": "), *owner.title]
+        question = self.label(found.pairs["owner"])
+        about = {"id": self.label(found.id), "owner": question}
+        return call("answer", about, title, found.body)
 
 
-def surrounded(start: str, inlines: Inlines, end: str) -> Inlines:
-    "Inlines between two pieces of Typst."
-    first, last = raw_inline("typst", start), raw_inline("typst", end)
-    return [first, *inlines, last]
+def image(item: Element) -> Element:
+    "An image no wider than the text."
+    options, url = dict(item["c"][0][2]), item["c"][2][0]
+    width = options.get("width", "")
+    if not LENGTH.fullmatch(width):
+        pixels = float(re.match(r"[\d.]*", width)[0] or 0) * 0.75
+        width = f"{options.get('points') or pixels or 400}pt"
+    source = f"#picture({quoted(url)}, {width}, {quoted(options['alt'])})"
+    return tree.raw_inline("typst", source)
 
 
-def call(name: str, pairs: dict, *contents: list[Element]) -> Blocks:
-    "A call of a function of the template, with content arguments."
-    given = {k: v for k, v in pairs.items() if v not in (None, "")}
-    options = "".join(f"{k}: {typst_value(v)}, " for k, v in given.items())
-    blocks: Blocks = [raw("typst", f"#{name}({options}")]
-    for content in contents:
-        if is_inline(content):
-            blocks.append(element("Plain", surrounded("[", content, "],")))
-        else:
-            blocks += [raw("typst", "["), *content, raw("typst", "],")]
-    return [*blocks, raw("typst", ")")]
-
-
-def typst_value(value: object) -> str:
-    "A Python value in Typst."
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    return quoted(str(value))
-
-
-def is_inline(content: list[Element]) -> bool:
-    "Whether these are inlines, not blocks."
-    blocks = "Para Plain CodeBlock RawBlock Div Table BulletList OrderedList"
-    kinds = {*blocks.split(), "DefinitionList", "BlockQuote", "LineBlock"}
-    return not any(item["t"] in kinds for item in content)
+def formula(item: Element) -> Inlines:
+    "A formula with its TeX as alternative text."
+    text = alt = " ".join(item["c"][1].split())
+    for old, new in TEX.items():
+        text = text.replace(old, new)
+    item["c"][1] = OPERATOR.sub(operator, text)
+    return around(f"#alt({quoted(alt)})[", [item], "]")
 
 
 def operator(match: re.Match) -> str:
     "A named operator as text that `polish` will find again."
     mark = "@limits:" if match[1] else "@op:"
-    return rf"\text{{{mark}{match[2].replace(chr(92) + ',', ' ')}}}"
+    return r"\text{" + mark + match[2].replace(r"\,", " ") + "}"
 
 
 def polish(source: str) -> str:
@@ -244,21 +172,57 @@ def polish(source: str) -> str:
     return re.sub(r'"@limits:([^"]*)"', limits, source)
 
 
+def around(start: str, inlines: Inlines, end: str) -> Inlines:
+    "Inlines between two pieces of Typst."
+    first, last = (tree.raw_inline("typst", text) for text in (start, end))
+    return [first, *inlines, last]
+
+
+def call(
+    name: str,
+    pairs: dict[str, object],
+    head: Inlines | None = None,
+    body: Blocks | None = None,
+) -> Blocks:
+    "A call of a function of the template."
+    given = {k: v for k, v in pairs.items() if v not in (None, "")}
+    options = "".join(f"{k}: {value(v)}, " for k, v in given.items())
+    blocks: Blocks = [tree.raw("typst", f"#{name}({options}")]
+    if head is not None:
+        blocks.append(tree.line(around("[", head, "],")))
+    if body is not None:
+        start, end = (tree.raw("typst", text) for text in ("[", "],"))
+        blocks += [start, *body, end]
+    return [*blocks, tree.raw("typst", ")")]
+
+
+def call_parts(found: tree.Box) -> Blocks:
+    "A call with an array of head and body for each part of a box."
+    blocks = call(found.name, found.pairs)
+    for part in map(tree.unbox, found.body):
+        head = tree.line(around("([", part.head, "], ["))
+        blocks[-1:] = [head, *part.body, tree.raw("typst", "]),"), blocks[-1]]
+    return blocks
+
+
+def value(given: object) -> str:
+    "A Python value in Typst."
+    if isinstance(given, bool | int):
+        return str(given).lower()
+    return quoted(str(given))
+
+
 def document(book: Book) -> str:
     "The Typst source of the book."
-    about = book.about
     names = ("title", "subtitle", "author", "date")
-    pairs = {name: str(about.get(name) or "") for name in names}
-    pairs["paper"] = book.option("typst", "papersize", "a4")
-    options = ", ".join(f"{k}: {quoted(v)}" for k, v in pairs.items())
-    toc = str(bool(book.option("typst", "toc", True))).lower()
-    lines = [
-        '#import "book.typ": *',
-        f"#show: book.with({options}, toc: {toc})",
-    ]
+    about = {name: book.about.get(name, "") for name in names}
+    about["paper"] = book.option("typst", "papersize", "a4")
+    about["toc"] = book.option("typst", "toc", True)
+    options = ", ".join(f"{k}: {value(v)}" for k, v in about.items())
+    lines = ['#import "book.typ": *', f"#show: book.with({options})"]
     for chapter in book.chapters:
         if chapter.opens_part:
-            lines.append(f"#bookpart({quoted(chapter.part or '')})")
+            lines.append(f"#bookpart({quoted(str(chapter.part))})")
         lines.append(ChapterWriter(book, chapter).typst())
     return "\n".join(lines)
 
@@ -289,4 +253,7 @@ def compiled(book: Book, main: Path) -> bytes:
         return compiler.compile(format="pdf", pdf_standards="ua-1")
     except typst.TypstError as error:
         book.fault("PDF", error.message)
-    return compiler.compile(format="pdf")
+    try:
+        return compiler.compile(format="pdf")
+    except typst.TypstError as error:
+        raise BookError(f"Typst failed: {error.diagnostic}") from None

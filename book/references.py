@@ -6,21 +6,11 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from . import tree
 from .config import Book, Chapter
-from .pandoc import (
-    Blocks,
-    Element,
-    Inlines,
-    attributes,
-    box,
-    element,
-    plain,
-    run,
-    unbox,
-    walk,
-    words,
-)
+from .pandoc import document, run
 from .structure import LABELS, kind_of
+from .tree import Blocks, Element, Inlines
 
 EQUATION_LABEL = re.compile(r"\{#(eq-[\w-]+)\}(.*)")
 SPACES = ("Space", "SoftBreak")
@@ -55,8 +45,8 @@ def number_book(book: Book) -> None:
         head = next((b for b in chapter.blocks if is_title(b)), None)
         if head is None:
             book.fault(chapter.key, "no heading of level 1")
-            title = words(chapter.path.stem)
-            head = element("Header", 1, attributes(), title)
+            title = tree.words(chapter.path.stem)
+            head = tree.element("Header", 1, tree.attributes(), title)
             chapter.blocks.insert(0, head)
         mark_subtitle(chapter.blocks, chapter.blocks.index(head) + 1)
         if "unnumbered" not in head["c"][1][1]:
@@ -66,14 +56,14 @@ def number_book(book: Book) -> None:
                 chr(64 + count) if chapter.appendix else f"{count}"
             )
         counter = Counter(book, chapter)
-        chapter.blocks = walk(chapter.blocks, counter.change)
+        chapter.blocks = tree.walk(chapter.blocks, counter.change)
 
 
 def mark_subtitle(blocks: Blocks, index: int) -> None:
     "A quotation right under the title is the chapter's subtitle."
     for quote in blocks[index : index + 1]:
         if quote["t"] == "BlockQuote":
-            blocks[index] = box("subtitle", quote["c"])
+            blocks[index] = tree.box("subtitle", quote["c"])
 
 
 def is_title(item: Element) -> bool:
@@ -96,7 +86,7 @@ class Counter:
             return self.heading(item)
         if item["t"] in ("Para", "Plain"):
             return self.equations(item)
-        found = unbox(item)
+        found = tree.unbox(item)
         if found is None or found.name == "subfig":
             return None
         kind = kind_of(found.id)
@@ -104,7 +94,7 @@ class Counter:
             return self.labelled(item, "predict")
         if kind and found.name in ("float", "theorem"):
             self.labelled(item, kind)
-            item["c"][1] = walk(item["c"][1], self.subfigure)
+            item["c"][1] = tree.walk(item["c"][1], self.subfigure)
         return None
 
     def labelled(self, item: Element, kind: str) -> None:
@@ -128,7 +118,7 @@ class Counter:
 
     def subfigure(self, item: Element) -> None:
         "Number the parts of a figure (a), (b) ..."
-        found = unbox(item)
+        found = tree.unbox(item)
         if found is None or found.name != "subfig":
             return
         parent, _, part = found.id.rpartition("-")
@@ -151,7 +141,7 @@ class Counter:
             self.sections[level + 1 :] = [0] * (6 - level)
             counts = self.sections[2 : level + 1]
             number = ".".join([chapter.number, *map(str, counts)])
-        anchor = self.anchor(label, plain(title))
+        anchor = self.anchor(label, tree.plain(title))
         item["c"][1] = [anchor, classes, [*pairs, ["number", number]]]
         if level > 1:
             chapter.toc.append((level, anchor, number, title))
@@ -180,34 +170,31 @@ class Counter:
         result: Blocks = []
         text: Inlines = []
         for inline in item["c"]:
-            label = inline["t"] == "Str" and EQUATION_LABEL.fullmatch(
-                inline["c"]
-            )
+            label = EQUATION_LABEL.fullmatch(str(inline.get("c")))
             if is_display(inline):
-                result += [element(item["t"], text)] if solid(text) else []
-                result.append(box("equation", [element("Para", [inline])]))
+                result += paragraph(item, text)
+                para = tree.element("Para", [inline])
+                result.append(tree.box("equation", [para]))
                 text = []
-            elif label and result and not solid(text):
+            elif label and result and not paragraph(item, text):
                 number = self.register(label[1], "eq", [])
-                pair = ["label", f"({number})"]
                 result[-1]["c"][0][0] = label[1] if number else ""
-                result[-1]["c"][0][2].append(pair)
-                text = words(label[2])
+                result[-1]["c"][0][2].append(["label", f"({number})"])
+                text = tree.words(label[2])
             else:
                 text.append(inline)
-        if not result:
-            return None
-        return result + ([element(item["t"], text)] if solid(text) else [])
+        return result + paragraph(item, text) if result else None
+
+
+def paragraph(item: Element, text: Inlines) -> Blocks:
+    "A block of the kind of `item`, unless the text is only space."
+    solid = any(inline["t"] not in SPACES for inline in text)
+    return [tree.element(item["t"], text)] if solid else []
 
 
 def is_display(inline: Element) -> bool:
     "Whether it is a displayed equation."
     return inline["t"] == "Math" and inline["c"][0]["t"] == "DisplayMath"
-
-
-def solid(inlines: Inlines) -> bool:
-    "Whether there is more than space."
-    return any(inline["t"] not in SPACES for inline in inlines)
 
 
 def link_references(book: Book) -> None:
@@ -224,11 +211,11 @@ def link_references(book: Book) -> None:
                 return None
             links: Inlines = []
             for cite in cited:
-                links += [*words(", "), {"t": "Space"}] if links else []
+                links += [*tree.words(", "), {"t": "Space"}] if links else []
                 links += reference(book, chapter, cite)
             return links
 
-        chapter.blocks = walk(chapter.blocks, change)
+        chapter.blocks = tree.walk(chapter.blocks, change)
 
 
 def reference(book: Book, chapter: Chapter, cite: dict) -> Inlines:
@@ -236,19 +223,22 @@ def reference(book: Book, chapter: Chapter, cite: dict) -> Inlines:
     label = cite["citationId"]
     if label not in book.targets:
         book.fault(chapter.key, f"unresolved reference @{label}")
-        return words(f"?{label}")
+        return tree.words(f"?{label}")
     target = book.targets[label]
     if cite["citationMode"]["t"] == "SuppressAuthor":
-        inlines: Inlines = [element("Str", target.number)]
+        inlines: Inlines = [tree.string(target.number)]
     elif cite["citationPrefix"]:
         tail = target.words.partition("\u00a0")[2]
-        inlines = [*cite["citationPrefix"], element("Str", f"\u00a0{tail}")]
+        inlines = [
+            *cite["citationPrefix"],
+            tree.string(f"\u00a0{tail}"),
+        ]
     elif target.number:
-        inlines = [element("Str", target.words)]
+        inlines = [tree.string(target.words)]
     else:
         inlines = target.title
     url = f"xref:{target.chapter.key}#{label}"
-    link = element("Link", attributes("", "xref"), inlines, [url, ""])
+    link = tree.link(inlines, url, "xref")
     return [link, *cite["citationSuffix"]]
 
 
@@ -266,10 +256,9 @@ def cite(book: Book) -> None:
     args += [f"--bibliography={path}" for path in paths]
     if style := book.settings.get("csl"):
         args.append(f"--csl={book.root / style}")
-    tree = {"pandoc-api-version": [1, 23, 1], "meta": {}}
-    chapters = [element("Div", attributes(), c.blocks) for c in book.chapters]
-    text = json.dumps({**tree, "blocks": chapters})
-    cited = json.loads(run(args, text, salt=str(texts)))["blocks"]
+    around = tree.attributes()
+    divs = [tree.element("Div", around, c.blocks) for c in book.chapters]
+    cited = json.loads(run(args, document(divs), salt=str(texts)))["blocks"]
     for chapter, division in zip(book.chapters, cited, strict=False):
         chapter.blocks = division["c"][1]
 
@@ -294,7 +283,7 @@ def resolve_links(book: Book) -> None:
         home = chapter.key if "refs" in labels else home
     for chapter in book.chapters:
         linker = Linker(book, chapter, anchors, home)
-        chapter.blocks = walk(chapter.blocks, linker.change)
+        chapter.blocks = tree.walk(chapter.blocks, linker.change)
 
 
 def labels_in(blocks: Blocks) -> list[str]:
@@ -306,7 +295,7 @@ def labels_in(blocks: Blocks) -> list[str]:
         if item["t"] in places:
             labels.append(item["c"][places[item["t"]]][0])
 
-    walk(blocks, collect)
+    tree.walk(blocks, collect)
     return [label for label in labels if label]
 
 
@@ -343,11 +332,13 @@ class Linker:
     def checked(self, item: Element) -> Element | None:
         "The link, if its anchor exists."
         url = item["c"][2][0]
-        if url.startswith("xref:") and url[5:] not in self.anchors:
-            return self.dead(item, url[5:])
-        return None
+        if not url.startswith("xref:") or url[5:] in self.anchors:
+            return None
+        if self.home and url.startswith(f"xref:{self.home}#ref-"):
+            return tree.span(item["c"][1])
+        return self.dead(item, url[5:])
 
     def dead(self, item: Element, url: str) -> Element:
         "The text of a link that leads nowhere."
         self.book.fault(self.chapter.key, f"dead link {url}")
-        return element("Span", attributes(), item["c"][1])
+        return tree.span(item["c"][1])

@@ -11,65 +11,20 @@ from typing import Any
 
 import jinja2
 
+from . import tree
 from .config import Book, Chapter
-from .pandoc import (
-    Blocks,
-    Box,
-    Element,
-    Inlines,
-    attributes,
-    element,
-    plain,
-    raw,
-    raw_inline,
-    unbox,
-    walk,
-    words,
-    write,
-)
+from .pandoc import write
+from .tree import Blocks, Element, Inlines
 
-ASSETS = Path(__file__).parent / "assets" / "site"
+ASSETS = Path(__file__).parent / "assets"
 MARK = "<!--|-->"
 PIXELS = 1.45  # CSS pixels for a point of the printed page
-
-# What stands before the head of a box, between head and body, and after.
-SHAPES = {
-    "callout": (
-        '<div class="callout callout-{kind}{more}"{id} role="note">'
-        '<p class="callout-title">',
-        "</p>",
-        "</div>",
-    ),
-    "details": (
-        '<details class="callout callout-{kind}{more}"{id}{open}>'
-        '<summary class="callout-title">',
-        "</summary>",
-        "</details>",
-    ),
-    "theorem": (
-        '<div class="theorem {kind}"{id}><p class="theorem-title">'
-        "<strong>{label}</strong> ",
-        "</p>",
-        "</div>",
-    ),
-    "fold": (
-        '<details class="fold"{open}><summary>',
-        "</summary>",
-        "</details>",
-    ),
-}
-PAIRS = {
-    "gridof": ('<div class="grid" style="--n:{ncol}">', "</div>"),
-    "equation": (
-        '<div class="equation"{id}>',
-        '<span class="eqno">{label}</span></div>',
-    ),
-    "source": ('<div class="cell-source">{badge}', "</div>"),
-    "output": ('<div class="output {kind}">', "</div>"),
-    "table": ('<div class="table-wrap" tabindex="0">', "</div>"),
-    "subtitle": ('<div class="chapter-subtitle">', "</div>"),
-}
-BADGE = '<span class="export" title="Exported to the library">exported</span>'
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader([ASSETS, ASSETS / "site"]), autoescape=True
+)
+FUNCTION = re.compile(
+    r"(<mi>(?:log|ln|exp|sin|cos|max|min)</mi>(?:<mo>\u2061</mo>)?)(?=<mi)"
+)
 
 
 class PageWriter:
@@ -86,22 +41,22 @@ class PageWriter:
 
     def html(self) -> str:
         "The body of the page."
-        blocks = walk(self.chapter.blocks, self.change)
+        blocks = tree.walk(self.chapter.blocks, self.change)
         return mathml(write(blocks, "html5", "--mathml", "--wrap=none"))
 
     def change(self, item: Element) -> Element | Blocks | None:
         "Prepare one element for pandoc's HTML writer."
-        found = unbox(item)
-        if found is not None:
+        if found := tree.unbox(item):
             return self.box(found)
-        changes = {
-            "Image": self.image,
-            "Link": self.link,
-            "Header": self.heading,
-            "Table": lambda item: wrapped("table", {}, [item]),
-        }
-        method = changes.get(item["t"])
-        return method(item) if method else None
+        if item["t"] == "Image":
+            self.image(item)
+        elif item["t"] == "Link":
+            self.link(item)
+        elif item["t"] == "Header":
+            self.heading(item)
+        elif item["t"] == "Table":
+            return boxed(tree.Box("table", "", {}, [], [item]))
+        return None
 
     def image(self, item: Element) -> None:
         "Set size and URL."
@@ -110,11 +65,9 @@ class PageWriter:
         style = f"width:{options['width']}" if "width" in options else None
         if "points" in options:
             style = f"width:{float(options['points']) * PIXELS:.0f}px"
-        item["c"] = [
-            attributes(label, *classes, style=style, loading="lazy"),
-            words(options["alt"]),
-            [self.rel(url.lstrip("/")), ""],
-        ]
+        more = tree.attributes(label, *classes, style=style, loading="lazy")
+        url = self.rel(url.lstrip("/"))
+        item["c"] = [more, tree.words(options["alt"]), [url, ""]]
 
     def link(self, item: Element) -> None:
         "Point at the page or the copied file."
@@ -130,101 +83,53 @@ class PageWriter:
     def heading(self, item: Element) -> None:
         "Show the number, and a link to the heading itself."
         level, (label, classes, pairs), title = item["c"]
-        number = dict(pairs).get("number")
-        if number:
-            mark = element("Span", attributes("", "secno"), words(number))
-            title = [mark, {"t": "Space"}, *title]
+        if number := dict(pairs).get("number"):
+            mark = tree.span(tree.words(number), "secno")
+            title = [mark, tree.SPACE, *title]
         if level > 1:
-            about = {"aria-label": "Link to this section"}
-            link = attributes("", "anchor", **about)
-            sign = element("Link", link, words("#"), [f"#{label}", ""])
-            title = [*title, sign]
-        item["c"] = [level, attributes(label, *classes), title]
+            link = tree.link(tree.words("#"), f"#{label}", "anchor")
+            link["c"][0][2] = [["aria-label", "Link to this section"]]
+            title = [*title, link]
+        item["c"] = [level, tree.attributes(label, *classes), title]
 
-    def box(self, found: Box) -> Blocks | None:
-        "HTML round the body of a box."
+    def box(self, found: tree.Box) -> Blocks | None:
+        "HTML round the head and the body of a box."
         name, _, pairs, head, body = found
         if name in ("tab", "slot"):
-            return None
-        if name == "only":
-            return body if pairs["form"] == "html" else []
-        if name == "callout" and "collapse" in pairs:
-            return wrapped("details", values(found), body, head)
-        if name == "source" and "fold" in pairs:
-            return wrapped("fold", values(found), body, head)
-        if name in ("float", "subfig"):
-            return figure(found)
-        if name == "tabset":
-            return tabset([unbox(tab) for tab in body])
-        if name == "gridof":
-            body = [part for slot in body for part in unbox(slot).body]
+            return None  # until the box around it is reached
+        if name == "only" and pairs["form"] != "html":
+            return []
         if name == "theorem" and head:
-            head = [*words("("), *head, *words(")")]
-        if name == "output" and pairs["kind"] == "display":
-            pairs["kind"] = ""
-        return wrapped(name, values(found), body, head)
+            head = [*tree.words("("), *head, *tree.words(")")]
+        if name == "gridof":
+            body = [part for slot in body for part in tree.unbox(slot).body]
+        if name == "tabset":
+            tabs = [tree.unbox(tab) for tab in body]
+            head = [part for tab in tabs for part in button(tab.head)]
+            body = [part for tab in tabs for part in boxed(tab)]
+        return boxed(found._replace(head=head, body=body))
 
 
-def values(found: Box) -> dict[str, str]:
-    "What the shapes of a box may name."
-    pairs = found.pairs
-    closed = "true" in (pairs.get("collapse"), str(pairs.get("fold")).lower())
-    filled = dict.fromkeys(("label", "kind", "ncol", "form"), "") | pairs
-    return filled | {
-        "id": f' id="{html.escape(found.id)}"' if found.id else "",
-        "more": " " + pairs["more"] if "more" in pairs else "",
-        "open": "" if closed else " open",
-        "badge": BADGE if "export" in pairs else "",
-    }
+def button(title: Inlines) -> Inlines:
+    "The button of a tab."
+    start = tree.raw_inline("html", '<button role="tab" type="button">')
+    return [start, *title, tree.raw_inline("html", "</button>")]
 
 
-def wrapped(
-    name: str, filled: dict[str, str], body: Blocks, head: Inlines = ()
-) -> Blocks:
-    "Body (and head) between the pieces of a shape."
-    if name in PAIRS:
-        start, end = (piece.format(**filled) for piece in PAIRS[name])
-        return [raw("html", start), *body, raw("html", end)]
-    if name not in SHAPES:
-        return body
-    start, middle, end = (part.format(**filled) for part in SHAPES[name])
-    title = [raw("html", start), element("Plain", [*head])]
-    return [*title, raw("html", middle), *body, raw("html", end)]
-
-
-def figure(found: Box) -> Blocks:
-    "A float or a part of one; a table's caption stands above it."
-    kind = found.name if found.name == "subfig" else found.id[:3] or "fig"
-    label = values(found)["label"]
-    name = words(label) if kind == "subfig" else []
-    if label and not name:
-        colon = words(":") if found.head else []
-        name = [element("Strong", words(label)), *colon]
-    caption = element("Plain", [*name, {"t": "Space"}, *found.head])
-    lines = [
-        raw("html", "<figcaption>"),
-        caption,
-        raw("html", "</figcaption>"),
-    ]
-    above = kind in ("tbl", "lst")
-    parts = [*lines, *found.body] if above else [*found.body, *lines]
-    start = f'<figure class="{kind}"{values(found)["id"]}>'
-    return [raw("html", start), *parts, raw("html", "</figure>")]
-
-
-def tabset(tabs: list[Box]) -> Blocks:
-    "Buttons and panels; the page's script joins them."
-    buttons: Inlines = []
-    panels: Blocks = []
-    for tab in tabs:
-        start, end = '<button role="tab" type="button">', "</button>"
-        buttons += [raw_inline("html", start), *tab.head]
-        buttons.append(raw_inline("html", end))
-        panels.append(raw("html", '<div role="tabpanel">'))
-        panels += [*tab.body, raw("html", "</div>")]
-    start = '<div class="tabset"><div role="tablist">'
-    line = [raw("html", start), element("Plain", buttons)]
-    return [*line, raw("html", "</div>"), *panels, raw("html", "</div>")]
+def boxed(box: tree.Box) -> Blocks:
+    "The template's HTML for a box, with head and body put in."
+    template = TEMPLATES.get_template("boxes.html")
+    text = template.render(name=box.name, id=box.id, **box.pairs)
+    blocks: Blocks = []
+    for piece in re.split("@(HEAD|BODY)@", text):
+        if piece == "BODY":
+            blocks += box.body
+        else:
+            is_head = piece == "HEAD"
+            blocks.append(
+                tree.line(box.head) if is_head else tree.raw("html", piece)
+            )
+    return blocks
 
 
 def mathml(page: str) -> str:
@@ -237,24 +142,17 @@ def mathml(page: str) -> str:
     }
     for old, new in changes.items():
         page = page.replace(old, new)
-    function = r"(<mi>(?:log|ln|exp|sin|cos|max|min)</mi>(?:<mo>\u2061</mo>)?)"
-    return re.sub(rf"{function}(?=<mi)", r'\1<mspace width="0.167em"/>', page)
-
-
-def headings_html(headings: list[Inlines]) -> list[str]:
-    "HTML of many headings in one call of pandoc."
-    blocks: Blocks = []
-    for heading in headings:
-        blocks += [element("Plain", heading), raw("html", MARK)]
-    page = write(blocks, "html5", "--mathml", "--wrap=none")
-    return [text.strip() for text in page.split(MARK)]
+    return FUNCTION.sub(r'\1<mspace width="0.167em"/>', page)
 
 
 def set_titles(book: Book) -> None:
-    "Give chapters and contents their HTML."
+    "Give chapters and contents their HTML, in one call of pandoc."
     titles = [c.title for c in book.chapters]
     titles += [row[3] for c in book.chapters for row in c.toc]
-    texts = iter(headings_html(titles))
+    mark = tree.raw("html", MARK)
+    blocks = [part for title in titles for part in (tree.line(title), mark)]
+    page = write(blocks, "html5", "--mathml", "--wrap=none")
+    texts = iter(text.strip() for text in page.split(MARK))
     for chapter in book.chapters:
         chapter.title_html = next(texts)
     for chapter in book.chapters:
@@ -263,15 +161,15 @@ def set_titles(book: Book) -> None:
 
 def search_rows(chapter: Chapter) -> Iterator[list[str]]:
     "A row for each section: URL, chapter, title, text."
-    name = f"{chapter.number} {plain(chapter.title)}".strip()
+    name = f"{chapter.number} {tree.plain(chapter.title)}".strip()
     row = [chapter.out, name, name, ""]
     for item in chapter.blocks:
         if item["t"] == "Header" and item["c"][0] in (2, 3):
             yield row
             url = f"{chapter.out}#{item['c'][1][0]}"
-            row = [url, name, plain(item["c"][2]).strip(), ""]
+            row = [url, name, tree.plain(item["c"][2]).strip(), ""]
         elif item["t"] != "Header":
-            row[3] = f"{row[3]} {plain(item)}".strip()
+            row[3] = f"{row[3]} {tree.plain(item)}".strip()
     yield row
 
 
@@ -286,7 +184,7 @@ def write_index(book: Book, out: Path) -> None:
 def page_values(book: Book, index: int, writer: PageWriter) -> dict[str, Any]:
     "What the page template may name."
     chapters, chapter = book.chapters, book.chapters[index]
-    depth = int(book.option("html", "toc-depth", 3))
+    depth = book.option("html", "toc-depth", 3)
     pdf = "pdf" in (book.about.get("downloads") or [])
     is_notebook = chapter.path.suffix == ".ipynb"
     return {
@@ -297,18 +195,26 @@ def page_values(book: Book, index: int, writer: PageWriter) -> dict[str, Any]:
         "toc": [row for row in chapter.toc if row[0] <= depth],
         "prev": chapters[index - 1] if index else None,
         "next": chapters[index + 1] if chapters[index + 1 :] else None,
-        "plain": plain,
+        "plain": tree.plain,
         "notebook": writer.rel(chapter.key) if is_notebook else None,
         "pdf": writer.rel(book.pdf_name) if pdf else None,
     }
 
 
+def copy_files(book: Book, out: Path) -> None:
+    "Copy images, linked files, notebooks and the licences of the fonts."
+    shutil.copytree(ASSETS / "site" / "static", out / "static")
+    book.write_files(out)
+    for chapter in book.chapters:
+        if chapter.path.suffix == ".ipynb":
+            shutil.copy(book.root / chapter.path, out / chapter.path)
+    for path in (ASSETS / "fonts").glob("OFL-*.txt"):
+        shutil.copy(path, out / "static")
+
+
 def render(book: Book, out: Path) -> None:
     "Write the whole site below `out`."
-    loader = jinja2.FileSystemLoader(ASSETS)
-    template = jinja2.Environment(loader=loader, autoescape=True)
-    page = template.get_template("page.html")
-    shutil.copytree(ASSETS / "static", out / "static")
+    page = TEMPLATES.get_template("page.html")
     set_titles(book)
     for index, chapter in enumerate(book.chapters):
         writer = PageWriter(chapter, book)
@@ -319,36 +225,20 @@ def render(book: Book, out: Path) -> None:
         path.write_text(text, encoding="utf-8")
     copy_files(book, out)
     write_index(book, out)
-    write_missing(book, page, out)
+    write_extras(book, out)
 
 
-def copy_files(book: Book, out: Path) -> None:
-    "Copy images, linked files, notebooks and the licences of the fonts."
-    book.write_files(out)
-    for chapter in book.chapters:
-        if chapter.path.suffix == ".ipynb":
-            shutil.copy(book.root / chapter.path, out / chapter.path)
-    for path in (ASSETS.parent / "fonts").glob("OFL-*.txt"):
-        shutil.copy(path, out / "static")
-
-
-def write_missing(book: Book, page: jinja2.Template, out: Path) -> None:
+def write_extras(book: Book, out: Path) -> None:
     "A page for wrong addresses, and a site map if the address is known."
-    chapter = Chapter(Path("404.md"), title=words("Page not found"))
-    chapter.title_html = "Page not found"
-    writer = PageWriter(chapter, book)
-    about = page_values(book, 0, writer)
-    about |= {"ch": chapter, "toc": [], "next": None, "notebook": None}
-    body = "<h1>Page not found</h1><p>There is no such page in this book.</p>"
-    text = page.render(body=body, **about)
+    missing = Chapter(Path("404.md"), title=tree.words("Page not found"))
+    about = page_values(book, 0, PageWriter(missing, book))
+    about |= {"ch": missing, "toc": [], "next": None, "notebook": None}
+    body = TEMPLATES.get_template("boxes.html").render(name="missing")
+    text = TEMPLATES.get_template("page.html").render(body=body, **about)
     (out / "404.html").write_text(text, encoding="utf-8")
     if address := book.about.get("site-url"):
         urls = [f"{address.rstrip('/')}/{c.out}" for c in book.chapters]
-        (out / "sitemap.xml").write_text(sitemap(urls), encoding="utf-8")
-
-
-def sitemap(urls: list[str]) -> str:
-    "The pages, for search engines."
-    rows = "".join(f"<url><loc>{html.escape(url)}</loc></url>" for url in urls)
-    space = "http://www.sitemaps.org/schemas/sitemap/0.9"
-    return f'<urlset xmlns="{space}">{rows}</urlset>\n'
+        rows = "".join(f"<url><loc>{html.escape(u)}</loc></url>" for u in urls)
+        space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+        text = f'<urlset xmlns="{space}">{rows}</urlset>\n'
+        (out / "sitemap.xml").write_text(text, encoding="utf-8")

@@ -5,23 +5,12 @@ import posixpath
 import re
 from pathlib import Path
 
+from . import tree
 from .cells import Source
 from .config import Book, Chapter
 from .outputs import natural_width
-from .pandoc import (
-    Blocks,
-    Element,
-    Inlines,
-    attributes,
-    box,
-    element,
-    grid,
-    is_box,
-    parse,
-    plain,
-    unbox,
-    walk,
-)
+from .pandoc import parse
+from .tree import Blocks, Element, Inlines
 
 LABELS = {
     "fig": "Figure",
@@ -65,7 +54,7 @@ def read(book: Book, path: Path) -> Blocks:
     "Blocks of a file, in boxes."
     source = Source(book, path)
     reader = Normaliser(book, source)
-    return walk(source.blocks(), reader.change)
+    return tree.walk(source.blocks(), reader.change)
 
 
 class Normaliser:
@@ -87,13 +76,15 @@ class Normaliser:
             return self.figure(item)
         if kind == "Table" and kind_of(item["c"][0][0]):
             (label, *_), caption = item["c"][:2]
-            item["c"][0], item["c"][1] = attributes(), [None, []]
-            return box("float", [item], first_inlines(caption[1]), id=label)
+            item["c"][0], item["c"][1] = tree.attributes(), [None, []]
+            return tree.box(
+                "float", [item], first_inlines(caption[1]), id=label
+            )
         if kind == "CodeBlock":
             return self.code(item)
         if kind == "Div" and "placeholder" in item["c"][0][1]:
             return self.cell(item)
-        if kind == "Div" and unbox(item) is None:
+        if kind == "Div" and tree.unbox(item) is None:
             return self.division(item)
         return None
 
@@ -108,14 +99,14 @@ class Normaliser:
             if part["t"] == "Image":
                 reader.image(part)
 
-        return walk([cell.box(inner)], change)
+        return tree.walk([cell.box(inner)], change)
 
     def without_comment(self, item: Element) -> Blocks | None:
         "Drop comments; other markup would be missing from the PDF."
         form, text = item["c"]
         if form != "html":
             return None
-        if re.sub(r"(?s)<!--.*?-->", "", text).strip():
+        if re.sub(r"(?s)<!--.*?-->|</\w+>", "", text).strip():
             self.book.fault(self.where, f"raw HTML is web only: {text}")
             return None
         return []
@@ -130,13 +121,13 @@ class Normaliser:
             path = self.book.root / name
             if "://" in url or not path.is_file():
                 self.book.fault(self.where, f"image {url} is missing")
-                item.update(element("Str", f"[{url}]"))
+                item.update(tree.string(f"[{url}]"))
                 return
             self.book.files[name] = path.read_bytes()
         alt = options.pop("fig-alt", "")
         options["implied"] = "" if alt else "yes"
-        options["alt"] = alt or plain(caption).strip() or "figure"
-        if not (alt or plain(caption).strip()):
+        options["alt"] = alt or tree.plain(caption).strip() or "figure"
+        if not (alt or tree.plain(caption).strip()):
             self.book.fault(self.where, f"image {url} has no alt text")
         data, suffix = self.book.files[name], Path(name).suffix
         if "width" not in options and (points := natural_width(data, suffix)):
@@ -151,10 +142,10 @@ class Normaliser:
         "A figure of markdown; its alt text may not be its caption."
         (label, *_), (_, caption), body = item["c"]
         head = first_inlines(caption)
-        name = label or plain(head)
+        name = label or tree.plain(head)
         if '["implied", "yes"]' in json.dumps(body):
             self.book.fault(self.where, f"figure {name} has no fig-alt")
-        return box("float", body, head, id=label)
+        return tree.box("float", body, head, id=label)
 
     def code(self, item: Element) -> Element | None:
         "A code block, which may be a listing."
@@ -167,8 +158,8 @@ class Normaliser:
         if kind_of(label) != "lst":
             return None
         caption = first_inlines(parse(options.get("lst-cap", ""))["blocks"])
-        code = element("CodeBlock", attributes("", *classes), text)
-        return box("float", [code], caption, id=label)
+        code = tree.code(text, *classes)
+        return tree.box("float", [code], caption, id=label)
 
     def division(self, item: Element) -> Element | Blocks | None:
         "A div of Quarto's as a box."
@@ -180,18 +171,20 @@ class Normaliser:
             return self.callout(item, callout[0], options)
         if kind in THEOREMS or "proof" in classes:
             head, body = heading_first(body)
-            return box("theorem", flat(body), head, id=label, kind=kind)
+            return tree.box("theorem", flat(body), head, id=label, kind=kind)
         if "panel-tabset" in classes:
             return tabset(body)
         if any(c.startswith("content-") for c in classes):
             return conditional(classes, options, body)
         if kind in ("fig", "tbl") and body and body[-1]["t"] == "Para":
             caption = body.pop()["c"]
-            return box("float", grid(body, columns), caption, id=label)
+            return tree.box(
+                "float", tree.grid(body, columns), caption, id=label
+            )
         unknown = set(classes) - PLAIN_DIVS
         if unknown and not label.startswith("ref"):
             self.book.fault(self.where, f"div class {unknown} not honoured")
-        return grid(body, columns) if columns else None
+        return tree.grid(body, columns) if columns else None
 
     def callout(
         self, item: Element, kind: str, options: dict[str, str]
@@ -202,10 +195,10 @@ class Normaliser:
         if "title" in options:
             head = first_inlines(parse(options["title"])["blocks"])
         more = {"predict", "answer"} & set(classes)
-        return box(
+        return tree.box(
             "callout",
             flat(body),
-            head or [element("Str", kind.title())],
+            head or [tree.string(kind.title())],
             id=label,
             kind=kind,
             more=more.pop() if more else None,
@@ -228,7 +221,7 @@ def heading_first(body: Blocks) -> tuple[Inlines, Blocks]:
 def flat(body: Blocks) -> Blocks:
     "Blocks whose headings are bold lines, kept out of the contents."
     return [
-        element("Para", [element("Strong", item["c"][2])])
+        tree.element("Para", [tree.element("Strong", item["c"][2])])
         if item["t"] == "Header"
         else item
         for item in body
@@ -245,15 +238,15 @@ def tabset(body: Blocks) -> Element:
         elif tabs:
             tabs[-1][1].append(item)
     small = all(is_picture(blocks) for _, blocks in tabs)
-    boxes = [box("tab", flat(blocks), head) for head, blocks in tabs]
-    return box("tabset", boxes, small="yes" if small else None)
+    boxes = [tree.box("tab", flat(blocks), head) for head, blocks in tabs]
+    return tree.box("tabset", boxes, small="yes" if small else None)
 
 
 def is_picture(blocks: Blocks) -> bool:
     "Whether a tab holds one image, or a cell that shows only one."
     if len(blocks) != 1:
         return False
-    inner = unbox(blocks[0])
+    inner = tree.unbox(blocks[0])
     if inner is not None:
         return inner.name in ("cell", "output") and is_picture(inner.body)
     content = blocks[0].get("c") or [{}]
@@ -267,7 +260,7 @@ def conditional(
     form = options.get("when-format") or options.get("unless-format")
     shown = ("content-visible" in classes) == ("when-format" in options)
     return [
-        box("only", body, form=name)
+        tree.box("only", body, form=name)
         for name in ("html", "typst")
         if (FORMATS.get(str(form)) == name) == shown
     ]
@@ -293,12 +286,12 @@ def place_answers(
     placed: Blocks = []
     pending: Blocks = []
     for item in [*chapter.blocks, None]:
-        if item is None or not is_box(item, "cell"):
+        if item is None or not tree.is_box(item, "cell"):
             placed, pending = placed + pending, []
         if item is None:
             break
         placed.append(item)
-        label = item["c"][0][0] if is_box(item, "theorem") else ""
+        label = item["c"][0][0] if tree.is_box(item, "theorem") else ""
         if not label.startswith("exr-"):
             continue
         if label in answers:
@@ -312,10 +305,10 @@ def place_answers(
 
 def answer_box(label: str, body: Blocks) -> Element:
     "A folded solution."
-    return box(
+    return tree.box(
         "callout",
         flat(body),
-        [element("Str", "Solution")],
+        [tree.string("Solution")],
         id="sol-" + label[4:],
         kind="note",
         more="answer",
@@ -330,7 +323,7 @@ def pair_predictions(book: Book, chapter: Chapter) -> None:
 
     def change(item: Element) -> None:
         nonlocal count, is_open
-        found = unbox(item)
+        found = tree.unbox(item)
         more = found.pairs.get("more") if found else None
         if more is None or "owner" in found.pairs:
             return
@@ -344,6 +337,6 @@ def pair_predictions(book: Book, chapter: Chapter) -> None:
         if not is_open:
             item["c"][0][2].append(["owner", label])
 
-    chapter.blocks = walk(chapter.blocks, change)
+    chapter.blocks = tree.walk(chapter.blocks, change)
     if is_open:
         book.fault(chapter.key, "a predict box has no answer")

@@ -29,17 +29,14 @@ def split_options(source):
     "Split a cell into nbdev directives, lines of YAML options and code."
     directives, options = {}, []
     lines = source.split("\n")
-    count = 0
-    for count, line in enumerate([*lines, ""]):
-        match = OPTION_LINE.match(line)
-        if not match:
-            break
+    while lines and (match := OPTION_LINE.match(lines[0])):
+        lines.pop(0)
         word = DIRECTIVE.match(match[1])
         if word and not OPTION_START.match(match[1]):
             directives[word[1]] = word[2]
         else:
             options.append(match[1])
-    return directives, options, "\n".join(lines[count:]).strip("\n")
+    return directives, options, "\n".join(lines).strip("\n")
 
 
 def strip_codes(text):

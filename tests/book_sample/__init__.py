@@ -85,7 +85,7 @@ def stream(text: str, name: str = "stdout") -> dict:
 
 def shown(kind: str, data: str) -> dict:
     "A displayed value; images come with text, as in Jupyter."
-    values = {kind: data, "text/plain": "<object>"}
+    values = {"text/plain": "<object>", kind: data}
     return {"output_type": "display_data", "data": values, "metadata": {}}
 
 
@@ -258,7 +258,7 @@ SOLUTION = [
 SECOND = [
     md("# Second {#sec-second}\n\nNo subtitle.\n\n## End {#sec-end}\n\nEnd."),
     md(
-        "![inside](attachment:a.png)",
+        "Text ![inside](attachment:a.png) text.",
         attachments={"a.png": {"image/png": png(6)}},
     ),
 ]
