@@ -94,7 +94,10 @@ function spy() {
 
 if (toc) {
   const wide = matchMedia("(min-width: 80rem)");
-  const fit = () => { toc.open = wide.matches; };
+  const fit = () => {
+    toc.open = wide.matches;
+    $("summary", toc).tabIndex = wide.matches ? -1 : 0;
+  };
   fit();
   toc.classList.add("ready");
   wide.addEventListener("change", fit);
@@ -233,6 +236,18 @@ for (const block of $$("div.sourceCode")) {
   });
   block.append(button);
 }
+
+// --------------------------- wide formulas scroll, also from the keyboard
+
+function reachFormulas() {
+  for (const box of $$(".equation > p")) {
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+}
+
+document.fonts.ready.then(reachFormulas);
+addEventListener("resize", reachFormulas);
 
 // ----------------------------------------------------- enlarge pictures
 
