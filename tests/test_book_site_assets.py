@@ -127,6 +127,7 @@ def render(**changes) -> str:
         "book": {
             "title": 'The "Book"',
             "subtitle": "A subtitle",
+            "author": "The authors",
             "description": "Words & pictures",
             "lang": "en",
             "repo-url": "",

@@ -88,7 +88,8 @@
     let from = places.length ? Math.max(0, Math.min(...places) - 60) : 0;
     if (from) from = row.text.indexOf(" ", from) + 1;
     const cut = row.text.slice(from, from + 200);
-    return (from ? "… " : "") + cut + (from + 200 < row.text.length ? " …" : "");
+    const more = from + 200 < row.text.length;
+    return (from ? "… " : "") + cut + (more ? " …" : "");
   }
 
   function item(row, words) {
