@@ -126,10 +126,12 @@ class Cell:
         label = str(self.options.get("label", ""))
         columns = self.options.get("layout-ncol")
         if not label.startswith(("fig-", "tbl-")):
+            label = ""
+        if not label and "fig-cap" not in self.options:
             return tree.grid(shown, columns)
         streams = [b for b in shown if "stream" in tree.unbox(b).pairs["kind"]]
         values = [b for b in shown if b not in streams]
-        wanted = "Image" if label.startswith("fig-") else "Table"
+        wanted = "Table" if label.startswith("tbl-") else "Image"
         if f'"{wanted}"' not in json.dumps(values):
             self.fault(f"label {label} without a stored {wanted.lower()}")
             return shown

@@ -88,6 +88,14 @@ class Book:
         if line not in self.faults:
             self.faults.append(line)
 
+    def add_file(self, name: str) -> bool:
+        "Take in a file by its path from the root, if there is one."
+        path = self.root / name
+        inside = not name.startswith("..") and path.is_file()
+        if inside:
+            self.files[name] = path.read_bytes()
+        return inside
+
     def write_files(self, folder: Path) -> None:
         "Write images and linked files below a folder."
         for name, data in self.files.items():

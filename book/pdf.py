@@ -1,5 +1,6 @@
 """Write the book as one Typst document and compile it to PDF/UA."""
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -252,8 +253,23 @@ def compiled(book: Book, main: Path) -> bytes:
     try:
         return compiler.compile(format="pdf", pdf_standards="ua-1")
     except typst.TypstError as error:
-        book.fault("PDF", error.message)
+        note_errors(book, error)
     try:
         return compiler.compile(format="pdf")
     except typst.TypstError as error:
         raise BookError(f"Typst failed: {error.diagnostic}") from None
+
+
+def note_errors(book: Book, error: typst.TypstError) -> None:
+    "Note what keeps the PDF from being accessible, such as lost glyphs."
+    for line in re.findall(r"(?m)^error: (.*)", error.diagnostic):
+        text = line.partition('`"')[2].partition('"`')[0]
+        where = [c.key for c in book.chapters if holds(c, text)]
+        book.fault(", ".join(where) or "PDF", line)
+
+
+def holds(chapter: Chapter, text: str) -> bool:
+    "Whether the text stands in the chapter."
+    return bool(text) and text in json.dumps(
+        chapter.blocks, ensure_ascii=False
+    )

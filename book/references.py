@@ -322,8 +322,7 @@ class Linker:
         elif not path or name in self.pages:
             page = name if path else self.chapter.key
             item["c"][2][0] = f"xref:{page}#{anchor}"
-        elif (self.book.root / name).is_file():
-            self.book.files[name] = (self.book.root / name).read_bytes()
+        elif self.book.add_file(name):
             item["c"][2][0] = f"file:{name}"
         else:
             return self.dead(item, url)

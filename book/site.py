@@ -22,8 +22,10 @@ PIXELS = 1.45  # CSS pixels for a point of the printed page
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader([ASSETS, ASSETS / "site"]), autoescape=True
 )
+# A function's name that is no base of an index, before its argument.
 FUNCTION = re.compile(
-    r"(<mi>(?:log|ln|exp|sin|cos|max|min)</mi>(?:<mo>\u2061</mo>)?)(?=<mi)"
+    r"(?<!<msub>)(?<!<msup>)(?<!<msubsup>)(?<!<munder>)"
+    r"(<mrow><mi[^>]*>\w+</mi><mo>(?:\u2061|&#8289;)</mo>)(?=</mrow><m[^o])"
 )
 
 

@@ -112,31 +112,29 @@ class Normaliser:
         return []
 
     def image(self, item: Element) -> None:
-        "Resolve the URL from the root, take in the file, settle the alt."
-        (label, classes, pairs), caption, (url, _) = item["c"]
-        options = dict(pairs)
-        name = url.lstrip("/")
-        if not url.startswith("/"):
-            name = posixpath.normpath(posixpath.join(self.folder, url))
-            path = self.book.root / name
-            if "://" in url or not path.is_file():
-                self.book.fault(self.where, f"image {url} is missing")
-                item.update(tree.string(f"[{url}]"))
-                return
-            self.book.files[name] = path.read_bytes()
+        "Take in the file of an image, and settle its size and its alt."
+        (_, _, pairs), caption, (url, _) = item["c"]
+        name = url.lstrip("/") if url[0] == "/" else self.take_in(url)
+        if name is None:
+            self.book.fault(self.where, f"image {url} is missing")
+            item.update(tree.string(f"[{url}]"))
+            return
+        options, words = dict(pairs), tree.plain(caption).strip()
         alt = options.pop("fig-alt", "")
         options["implied"] = "" if alt else "yes"
-        options["alt"] = alt or tree.plain(caption).strip() or "figure"
-        if not (alt or tree.plain(caption).strip()):
+        options["alt"] = alt or words or "figure"
+        if not (alt or words):
             self.book.fault(self.where, f"image {url} has no alt text")
-        data, suffix = self.book.files[name], Path(name).suffix
-        if "width" not in options and (points := natural_width(data, suffix)):
+        points = natural_width(self.book.files[name], Path(name).suffix)
+        if points and "width" not in options:
             options["points"] = f"{points:.0f}"
-        item["c"] = [
-            [label, classes, [*options.items()]],
-            [],
-            ["/" + name, ""],
-        ]
+        item["c"][0][2] = [*map(list, options.items())]
+        item["c"][1:] = [[], [f"/{name}", ""]]
+
+    def take_in(self, url: str) -> str | None:
+        "Add a local file to the book; return its path from the root."
+        name = posixpath.normpath(posixpath.join(self.folder, url))
+        return name if self.book.add_file(name) else None
 
     def figure(self, item: Element) -> Element:
         "A figure of markdown; its alt text may not be its caption."

@@ -79,6 +79,7 @@ WEB = {
     "example": r'(?s)theorem exm" id="exm-one".*?Example 1\.1',
     "exercise": r'(?s)theorem exr" id="exr-trip".*?Exercise 1\.1.*?★',
     "solution": r'(?s)>answer.*id="sol-trip".*x solved.*After the stub',
+    "function": r"log</mi><mo>[^<]*</mo><mspace",
     "footnote": r'(?s)role="doc-noteref".*A note with',
     "definition": r"(?s)<dt>Term</dt>\s*<dd>",
     "notebook": r'href="01_first.ipynb"',

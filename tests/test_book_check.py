@@ -28,6 +28,7 @@ FAULTS = {
     "chapter": (md("[x](09_none.ipynb)"), "dead link 09_none.ipynb"),
     "anchor": (md("[x](#none)"), "dead link nbs/02_second.ipynb#none"),
     "image": (md("![x](none.png)"), "image none.png is missing"),
+    "outside": (md("[x](../../x.txt)"), "dead link ../../x.txt"),
     "remote": (md("![x](https://a.org/b.png)"), "is missing"),
     "alt": (md("![](images/box.svg) x"), "image images/box.svg has no alt"),
     "figure alt": (
@@ -35,7 +36,7 @@ FAULTS = {
         "figure fig-x has no fig-alt",
     ),
     "cell alt": (code("plot()", IMAGE), "cell c02: image /media/"),
-    "glyph": (md("Hangul 한."), "PDF: "),
+    "glyph": (md("Hangul 한."), "02_second.ipynb: PDF/UA-1 error: the text"),
     "wide": (code("x" * 80), "cell c02: code of more than 79 columns: xxx"),
     "wide block": (md(f"```\n{'y' * 80}\n```"), "more than 79 columns: yyy"),
     "class": (md("::: {.column-margin}\nx\n:::"), "column-margin"),
