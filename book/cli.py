@@ -86,6 +86,8 @@ def build(root: Path, formats: list[str], keep: bool = True) -> list[str]:
     out = Path(tempfile.mkdtemp(prefix="_book.", dir=where))
     try:
         out.chmod(0o755)
+        if keep and book.output.is_dir() and len(formats) < len(FORMATS):
+            shutil.copytree(book.output, out, dirs_exist_ok=True)
         write_book(book, out, formats)
         if keep:
             swap(out, book.output)

@@ -60,6 +60,7 @@ class ChapterWriter:
             "Math": formula,
             "Header": self.heading,
             "Div": self.division,
+            "Span": coloured,
         }
         method = changes.get(item["t"])
         return method(item) if method else None
@@ -147,6 +148,16 @@ def image(item: Element) -> Element:
         width = f"{options.get('points') or pixels or 400}pt"
     source = f"#picture({quoted(url)}, {width}, {quoted(options['alt'])})"
     return tree.raw_inline("typst", source)
+
+
+def coloured(item: Element) -> Inlines | None:
+    "Text on a colour, such as the tokens of a displayed string."
+    style = dict(item["c"][0][2]).get("style", "")
+    colour = re.search(r"background(?:-color)?: *(#[0-9a-fA-F]{6})", style)
+    if colour is None:
+        return None
+    start = f'#highlight(fill: rgb("{colour[1]}"))['
+    return around(start, item["c"][1], "]")
 
 
 def formula(item: Element) -> Inlines:

@@ -205,7 +205,8 @@ def page_values(book: Book, index: int, writer: PageWriter) -> dict[str, Any]:
 
 def copy_files(book: Book, out: Path) -> None:
     "Copy images, linked files, notebooks and the licences of the fonts."
-    shutil.copytree(ASSETS / "site" / "static", out / "static")
+    static = ASSETS / "site" / "static"
+    shutil.copytree(static, out / "static", dirs_exist_ok=True)
     book.write_files(out)
     for chapter in book.chapters:
         if chapter.path.suffix == ".ipynb":

@@ -79,6 +79,7 @@ WEB = {
     "example": r'(?s)theorem exm" id="exm-one".*?Example 1\.1',
     "exercise": r'(?s)theorem exr" id="exr-trip".*?Exercise 1\.1.*?★',
     "solution": r'(?s)>answer.*id="sol-trip".*x solved.*After the stub',
+    "tokens": r'<span style="background-color: #fde9b5">Li</span>',
     "function": r"log</mi><mo>[^<]*</mo><mspace",
     "footnote": r'(?s)role="doc-noteref".*A note with',
     "definition": r"(?s)<dt>Term</dt>\s*<dd>",
@@ -113,6 +114,7 @@ PAPER = {
     "small multiples": r'(?s)#tabset\(small: "yes".*?\[0\.2\]',
     "tabs": r"(?s)#tabset\(\s.*?\[PyTorch\]",
     "paper only": r"(?s)^(?!.*Only on the web).*Only on paper",
+    "tokens": r'#highlight\(fill: rgb\("#fde9b5"\)\)\[Li\]',
     "answers": r"(?s)#answers\(.*?Forty-two.*?x solved.*?#chapter",
     "back": r'#answer\(id: "[^"]*#sol-trip", owner: "[^"]*#exr-trip"',
     "comment": r"(?s)^(?!.*from: runs/first).*$",
@@ -154,6 +156,12 @@ def test_same_bytes(root, tmp_path):
         if (first / name).is_file():
             same = (first / name).read_bytes() == (second / name).read_bytes()
             assert same, name
+
+
+def test_one_format_keeps_the_other(root):
+    "Building the website alone leaves the PDF."
+    assert cli.main(["--root", str(root), "--to", "html"]) == 0
+    assert (root / "_book/Sample-Book.pdf").is_file()
 
 
 def test_copies(root):

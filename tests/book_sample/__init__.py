@@ -51,6 +51,7 @@ TABLE = (
     "<th>text</th><th>tokens</th></tr></thead><tbody><tr><td>prose</td>"
     "<td>241</td></tr></tbody></table>"
 )
+TOKENS = '<div><span style="background-color: #fde9b5">Li</span>ly</div>'
 
 
 def png(width: int = 4, height: int = 3) -> str:
@@ -180,6 +181,7 @@ plot()
         shown("text/markdown", "**bold** and $y$"),
         shown("text/latex", "$$z^2$$"),
     ),
+    code("tokens()", shown("text/html", TOKENS)),
     code("#| error: true\nboom()", error()),
     code("#| include: false\nx = 'not shown'"),
     code("#| output: false\ny = 'shown'", stream("not printed")),
