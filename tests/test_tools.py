@@ -180,7 +180,7 @@ FAULTS = {
     "80 columns": lambda d: d.set("i", "x = '" + "a" * 74 + "'"),
     "begins with 'export'": lambda d: d.swap("fig", "A rising", "export is"),
     "words of prose": lambda d: d.add("prose", " word" * 5001),
-    "5 code cells without prose": lambda d: d.cells.update(
+    "code cell 5 without prose": lambda d: d.cells.update(
         {str(n): code("1") for n in range(4)}
     ),
     "66 code cells": lambda d: d.cells.update(

@@ -42,7 +42,6 @@ BUDGETS = {  # least and most that we aim at, and the limit
     "words of prose": (2000, 3500, 5000),
     "cells": (50, 100, 150),
     "code cells": (20, 45, 65),
-    "code cells without prose between": (0, 2, 3),
     "exported lines": (80, 300, 450),
     "figures": (4, 8, 12),
 }
@@ -183,14 +182,14 @@ def check_directives(nb: Notebook) -> Iterator[Finding]:
             yield nb.fault(cell, text)
 
 
-def longest_run(nb: Notebook) -> int:
-    "The most code cells with no prose between them."
-    best = now = 0
+def check_prose_between(nb: Notebook) -> Iterator[Finding]:
+    "At most three code cells follow one another."
+    run = 0
     for cell in nb.cells:
         hidden = {"hide", "default_exp"} & set(cell.options)
-        now = (now + (not hidden)) if cell.kind == "code" else 0
-        best = max(best, now)
-    return best
+        run = (run + (not hidden)) if cell.kind == "code" else 0
+        if run > 3:
+            yield nb.fault(cell, f"code cell {run} without prose, limit 3")
 
 
 def drawn(nb: Notebook) -> int:
@@ -209,7 +208,6 @@ def measure(nb: Notebook) -> dict[str, int]:
         "words of prose": len(re.findall(r"\S*\w\S*", unfolded(nb.prose))),
         "cells": len(nb.cells),
         "code cells": len(nb.code),
-        "code cells without prose between": longest_run(nb),
         "exported lines": sum(x.length for x in nb.exports),
         "figures": drawn(nb) + computed(nb),
     }
@@ -391,6 +389,7 @@ def check(book: Book) -> Iterator[Finding]:
     "Everything that this file can find."
     one_page = (check_title, check_last_binding, check_export_cells)
     one_page += (check_budgets, check_lengths, check_figures)
+    one_page += (check_prose_between,)
     for nb in book.chapters:
         for rule in one_page:
             yield from rule(nb)
