@@ -27,7 +27,7 @@ OPERATOR = re.compile(r"\\operatorname(\*?)\{((?:[^{}]|\\,)*)\}")
 LENGTH = re.compile(r"[\d.]+(%|pt|mm|cm|in|em)")
 
 
-class ChapterWriter:
+class ChapterWriter(tree.Visitor):
     """Turns the tree of a chapter into Typst."""
 
     def __init__(self, book: Book, chapter: Chapter) -> None:
@@ -41,35 +41,19 @@ class ChapterWriter:
         blocks = self.chapter.blocks
         for item in blocks:
             if tree.is_box(item, "subtitle"):
-                body = tree.unbox(item).body
-                self.subtitle = tree.walk(body, self.change)
-        blocks = tree.walk(blocks, self.change)
+                self.subtitle = self.visit(tree.unbox(item).body)
+        blocks = self.visit(blocks)
         if self.answers:
             part = bool(self.chapter.part)
             blocks += call("answers", {"part": part}) + self.answers
         options = ["--wrap=none", "--syntax-highlighting=idiomatic"]
         return polish(write(blocks, "typst-citations", *options))
 
-    def change(self, item: Element) -> Element | list[Element] | None:
-        "Prepare one element for pandoc's Typst writer."
-        if found := tree.unbox(item):
-            return self.box(found)
-        changes = {
-            "Image": image,
-            "Link": self.link,
-            "Math": formula,
-            "Header": self.heading,
-            "Div": self.division,
-            "Span": coloured,
-        }
-        method = changes.get(item["t"])
-        return method(item) if method else None
-
     def label(self, anchor: str) -> str | None:
         "The label of an anchor in this chapter, unique in the book."
         return f"{self.chapter.key}#{anchor}" if anchor else None
 
-    def link(self, item: Element) -> Inlines | Element | None:
+    def on_link(self, item: Element) -> Inlines | Element | None:
         "Internal links go to labels; linked files are on the web only."
         kind, _, path = item["c"][2][0].partition(":")
         if kind == "xref":
@@ -85,7 +69,34 @@ class ChapterWriter:
         item["c"][2][0] = f"{address.rstrip('/')}/blob/main/{path}"
         return None
 
-    def heading(self, item: Element) -> Blocks:
+    def on_image(self, item: Element) -> Element:
+        "An image no wider than the text."
+        options, url = dict(item["c"][0][2]), item["c"][2][0]
+        width = options.get("width", "")
+        if not LENGTH.fullmatch(width):
+            pixels = float(re.match(r"[\d.]*", width)[0] or 0) * 0.75
+            width = f"{options.get('points') or pixels or 400}pt"
+        source = f"#picture({quoted(url)}, {width}, {quoted(options['alt'])})"
+        return tree.raw_inline("typst", source)
+
+    def on_span(self, item: Element) -> Inlines | None:
+        "Text on a colour, such as the tokens of a displayed string."
+        style = dict(item["c"][0][2]).get("style", "")
+        colour = re.search(r"background(?:-color)?: *(#[0-9a-fA-F]{6})", style)
+        if colour is None:
+            return None
+        start = f'#highlight(fill: rgb("{colour[1]}"))['
+        return around(start, item["c"][1], "]")
+
+    def on_math(self, item: Element) -> Inlines:
+        "A formula with its TeX as alternative text."
+        text = alt = " ".join(item["c"][1].split())
+        for old, new in TEX.items():
+            text = text.replace(old, new)
+        item["c"][1] = OPERATOR.sub(operator, text)
+        return around(f"#alt({quoted(alt)})[", [item], "]")
+
+    def on_header(self, item: Element) -> Blocks:
         "A heading of the template."
         level, (anchor, _, pairs), title = item["c"]
         about = {"id": self.label(anchor), "number": dict(pairs)["number"]}
@@ -95,16 +106,16 @@ class ChapterWriter:
         about["appendix"] = self.chapter.appendix
         return call("chapter", about, title, self.subtitle)
 
-    def division(self, item: Element) -> Blocks:
+    def on_div(self, item: Element) -> Blocks:
         "Another div: only its anchor matters."
         (anchor, _, _), body = item["c"]
         if not anchor:
             return body
         return call("anchor", {"id": self.label(anchor)}, None, body)
 
-    def box(self, found: tree.Box) -> Blocks | None:
+    def on_box(self, item: Element) -> Blocks | None:
         "A call of the template's function of that name."
-        name, anchor, pairs, head, body = found
+        name, anchor, pairs, head, body = found = tree.unbox(item)
         if name in ("tab", "slot"):
             return None  # until the box around it is reached
         if name in ("tabset", "gridof"):
@@ -137,36 +148,6 @@ class ChapterWriter:
         question = self.label(found.pairs["owner"])
         about = {"id": self.label(found.id), "owner": question}
         return call("answer", about, title, found.body)
-
-
-def image(item: Element) -> Element:
-    "An image no wider than the text."
-    options, url = dict(item["c"][0][2]), item["c"][2][0]
-    width = options.get("width", "")
-    if not LENGTH.fullmatch(width):
-        pixels = float(re.match(r"[\d.]*", width)[0] or 0) * 0.75
-        width = f"{options.get('points') or pixels or 400}pt"
-    source = f"#picture({quoted(url)}, {width}, {quoted(options['alt'])})"
-    return tree.raw_inline("typst", source)
-
-
-def coloured(item: Element) -> Inlines | None:
-    "Text on a colour, such as the tokens of a displayed string."
-    style = dict(item["c"][0][2]).get("style", "")
-    colour = re.search(r"background(?:-color)?: *(#[0-9a-fA-F]{6})", style)
-    if colour is None:
-        return None
-    start = f'#highlight(fill: rgb("{colour[1]}"))['
-    return around(start, item["c"][1], "]")
-
-
-def formula(item: Element) -> Inlines:
-    "A formula with its TeX as alternative text."
-    text = alt = " ".join(item["c"][1].split())
-    for old, new in TEX.items():
-        text = text.replace(old, new)
-    item["c"][1] = OPERATOR.sub(operator, text)
-    return around(f"#alt({quoted(alt)})[", [item], "]")
 
 
 def operator(match: re.Match) -> str:

@@ -56,7 +56,7 @@ def number_book(book: Book) -> None:
                 chr(64 + count) if chapter.appendix else f"{count}"
             )
         counter = Counter(book, chapter)
-        chapter.blocks = tree.walk(chapter.blocks, counter.change)
+        chapter.blocks = counter.visit(chapter.blocks)
 
 
 def mark_subtitle(blocks: Blocks, index: int) -> None:
@@ -71,7 +71,7 @@ def is_title(item: Element) -> bool:
     return item["t"] == "Header" and item["c"][0] == 1
 
 
-class Counter:
+class Counter(tree.Visitor):
     """Numbers the elements of one chapter in reading order."""
 
     def __init__(self, book: Book, chapter: Chapter) -> None:
@@ -80,22 +80,15 @@ class Counter:
         self.sections = [0] * 7
         self.anchors: set[str] = set()
 
-    def change(self, item: Element) -> Element | Blocks | None:
-        "Number one element."
-        if item["t"] == "Header":
-            return self.heading(item)
-        if item["t"] in ("Para", "Plain"):
-            return self.equations(item)
+    def on_box(self, item: Element) -> None:
+        "Number floats, theorems and predictions."
         found = tree.unbox(item)
-        if found is None or found.name == "subfig":
-            return None
         kind = kind_of(found.id)
         if found.pairs.get("more") == "predict":
-            return self.labelled(item, "predict")
+            self.labelled(item, "predict")
         if kind and found.name in ("float", "theorem"):
             self.labelled(item, kind)
             item["c"][1] = tree.walk(item["c"][1], self.subfigure)
-        return None
 
     def labelled(self, item: Element, kind: str) -> None:
         "Give a box its number."
@@ -128,7 +121,7 @@ class Counter:
         self.book.targets[found.id] = owner._replace(number=number)
         item["c"][0][2].append(["label", letter])
 
-    def heading(self, item: Element) -> None:
+    def on_header(self, item: Element) -> None:
         "Number a heading and give it an anchor."
         level, (label, classes, pairs), title = item["c"]
         number, chapter = "", self.chapter
@@ -165,7 +158,7 @@ class Counter:
         self.anchors.add(name)
         return name
 
-    def equations(self, item: Element) -> Blocks | None:
+    def on_para(self, item: Element) -> Blocks | None:
         "Split a paragraph at its displayed equations."
         result: Blocks = []
         text: Inlines = []
@@ -185,6 +178,8 @@ class Counter:
                 text.append(inline)
         return result + paragraph(item, text) if result else None
 
+    on_plain = on_para
+
 
 def paragraph(item: Element, text: Inlines) -> Blocks:
     "A block of the kind of `item`, unless the text is only space."
@@ -200,22 +195,26 @@ def is_display(inline: Element) -> bool:
 def link_references(book: Book) -> None:
     "Turn `@fig-mask` into a link that names and numbers its target."
     for chapter in book.chapters:
+        referrer = Referrer(book, chapter)
+        chapter.blocks = referrer.visit(chapter.blocks)
 
-        def change(
-            item: Element, chapter: Chapter = chapter
-        ) -> Inlines | None:
-            if item["t"] != "Cite":
-                return None
-            cited = item["c"][0]
-            if not all(kind_of(cite["citationId"]) for cite in cited):
-                return None
-            links: Inlines = []
-            for cite in cited:
-                links += [*tree.words(", "), {"t": "Space"}] if links else []
-                links += reference(book, chapter, cite)
-            return links
 
-        chapter.blocks = tree.walk(chapter.blocks, change)
+class Referrer(tree.Visitor):
+    """Writes the cross-references of one chapter."""
+
+    def __init__(self, book: Book, chapter: Chapter) -> None:
+        self.book, self.chapter = book, chapter
+
+    def on_cite(self, item: Element) -> Inlines | None:
+        "Links for labels; citations of works are left to citeproc."
+        cited = item["c"][0]
+        if not all(kind_of(cite["citationId"]) for cite in cited):
+            return None
+        links: Inlines = []
+        for cite in cited:
+            links += [tree.string(","), tree.SPACE] if links else []
+            links += reference(self.book, self.chapter, cite)
+        return links
 
 
 def reference(book: Book, chapter: Chapter, cite: dict) -> Inlines:
@@ -283,7 +282,7 @@ def resolve_links(book: Book) -> None:
         home = chapter.key if "refs" in labels else home
     for chapter in book.chapters:
         linker = Linker(book, chapter, anchors, home)
-        chapter.blocks = tree.walk(chapter.blocks, linker.change)
+        chapter.blocks = linker.visit(chapter.blocks)
 
 
 def labels_in(blocks: Blocks) -> list[str]:
@@ -299,7 +298,7 @@ def labels_in(blocks: Blocks) -> list[str]:
     return [label for label in labels if label]
 
 
-class Linker:
+class Linker(tree.Visitor):
     """Resolves the links of one chapter."""
 
     def __init__(
@@ -309,10 +308,10 @@ class Linker:
         self.anchors, self.home = anchors, home
         self.pages = {c.key for c in book.chapters}
 
-    def change(self, item: Element) -> Element | None:
+    def on_link(self, item: Element) -> Element | None:
         "Resolve one link; a dead one becomes plain text."
-        if item["t"] != "Link" or re.match(r"[a-z]+:(?!$)", item["c"][2][0]):
-            return self.checked(item) if item["t"] == "Link" else None
+        if re.match(r"[a-z]+:", item["c"][2][0]):
+            return self.checked(item)
         url = item["c"][2][0]
         path, _, anchor = url.partition("#")
         folder = posixpath.dirname(self.chapter.key)

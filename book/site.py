@@ -29,7 +29,7 @@ FUNCTION = re.compile(
 )
 
 
-class PageWriter:
+class PageWriter(tree.Visitor):
     """Turns the tree of a chapter into HTML."""
 
     def __init__(self, chapter: Chapter, book: Book) -> None:
@@ -43,24 +43,14 @@ class PageWriter:
 
     def html(self) -> str:
         "The body of the page."
-        blocks = tree.walk(self.chapter.blocks, self.change)
+        blocks = self.visit(self.chapter.blocks)
         return mathml(write(blocks, "html5", "--mathml", "--wrap=none"))
 
-    def change(self, item: Element) -> Element | Blocks | None:
-        "Prepare one element for pandoc's HTML writer."
-        if found := tree.unbox(item):
-            return self.box(found)
-        if item["t"] == "Image":
-            self.image(item)
-        elif item["t"] == "Link":
-            self.link(item)
-        elif item["t"] == "Header":
-            self.heading(item)
-        elif item["t"] == "Table":
-            return boxed(tree.Box("table", "", {}, [], [item]))
-        return None
+    def on_table(self, item: Element) -> Blocks:
+        "Let wide tables scroll."
+        return boxed(tree.Box("table", "", {}, [], [item]))
 
-    def image(self, item: Element) -> None:
+    def on_image(self, item: Element) -> None:
         "Set size and URL."
         (label, classes, pairs), _, (url, _) = item["c"]
         options = dict(pairs)
@@ -71,7 +61,7 @@ class PageWriter:
         url = self.rel(url.lstrip("/"))
         item["c"] = [more, tree.words(options["alt"]), [url, ""]]
 
-    def link(self, item: Element) -> None:
+    def on_link(self, item: Element) -> None:
         "Point at the page or the copied file."
         kind, _, path = item["c"][2][0].partition(":")
         if kind == "file":
@@ -82,7 +72,7 @@ class PageWriter:
             url = "" if here and anchor else self.rel(self.pages[page])
             item["c"][2][0] = url + (f"#{anchor}" if anchor else "")
 
-    def heading(self, item: Element) -> None:
+    def on_header(self, item: Element) -> None:
         "Show the number, and a link to the heading itself."
         level, (label, classes, pairs), title = item["c"]
         if number := dict(pairs).get("number"):
@@ -94,9 +84,9 @@ class PageWriter:
             title = [*title, link]
         item["c"] = [level, tree.attributes(label, *classes), title]
 
-    def box(self, found: tree.Box) -> Blocks | None:
+    def on_box(self, item: Element) -> Blocks | None:
         "HTML round the head and the body of a box."
-        name, _, pairs, head, body = found
+        name, _, pairs, head, body = found = tree.unbox(item)
         if name in ("tab", "slot"):
             return None  # until the box around it is reached
         if name == "only" and pairs["form"] != "html":

@@ -54,10 +54,10 @@ def read(book: Book, path: Path) -> Blocks:
     "Blocks of a file, in boxes."
     source = Source(book, path)
     reader = Normaliser(book, source)
-    return tree.walk(source.blocks(), reader.change)
+    return reader.visit(source.blocks())
 
 
-class Normaliser:
+class Normaliser(tree.Visitor):
     """Changes the elements of one file, children first."""
 
     def __init__(self, book: Book, source: Source) -> None:
@@ -65,28 +65,13 @@ class Normaliser:
         self.where = source.path.as_posix()
         self.folder = posixpath.dirname(self.where)
 
-    def change(self, item: Element) -> Element | Blocks | None:
-        "What takes the place of an element."
-        kind = item["t"]
-        if kind in ("RawBlock", "RawInline"):
-            return self.without_comment(item)
-        if kind == "Image":
-            return self.image(item)
-        if kind == "Figure":
-            return self.figure(item)
-        if kind == "Table" and kind_of(item["c"][0][0]):
-            (label, *_), caption = item["c"][:2]
-            item["c"][0], item["c"][1] = tree.attributes(), [None, []]
-            return tree.box(
-                "float", [item], first_inlines(caption[1]), id=label
-            )
-        if kind == "CodeBlock":
-            return self.code(item)
-        if kind == "Div" and "placeholder" in item["c"][0][1]:
-            return self.cell(item)
-        if kind == "Div" and tree.unbox(item) is None:
-            return self.division(item)
-        return None
+    def on_table(self, item: Element) -> Element | None:
+        "A table of markdown with a label."
+        (label, *_), (_, caption) = item["c"][:2]
+        if not kind_of(label):
+            return None
+        item["c"][:2] = [tree.attributes(), [None, []]]
+        return tree.box("float", [item], first_inlines(caption), id=label)
 
     def cell(self, item: Element) -> Blocks:
         "The code cell for its placeholder."
@@ -97,11 +82,11 @@ class Normaliser:
 
         def change(part: Element) -> None:
             if part["t"] == "Image":
-                reader.image(part)
+                reader.on_image(part)
 
         return tree.walk([cell.box(inner)], change)
 
-    def without_comment(self, item: Element) -> Blocks | None:
+    def on_rawinline(self, item: Element) -> Blocks | None:
         "Drop comments; other markup would be missing from the PDF."
         form, text = item["c"]
         if form != "html":
@@ -111,7 +96,9 @@ class Normaliser:
             return None
         return []
 
-    def image(self, item: Element) -> None:
+    on_rawblock = on_rawinline
+
+    def on_image(self, item: Element) -> None:
         "Take in the file of an image, and settle its size and its alt."
         (_, _, pairs), caption, (url, _) = item["c"]
         name = url.lstrip("/") if url[0] == "/" else self.take_in(url)
@@ -136,7 +123,7 @@ class Normaliser:
         name = posixpath.normpath(posixpath.join(self.folder, url))
         return name if self.book.add_file(name) else None
 
-    def figure(self, item: Element) -> Element:
+    def on_figure(self, item: Element) -> Element:
         "A figure of markdown; its alt text may not be its caption."
         (label, *_), (_, caption), body = item["c"]
         head = first_inlines(caption)
@@ -145,7 +132,7 @@ class Normaliser:
             self.book.fault(self.where, f"figure {name} has no fig-alt")
         return tree.box("float", body, head, id=label)
 
-    def code(self, item: Element) -> Element | None:
+    def on_codeblock(self, item: Element) -> Element | None:
         "A code block, which may be a listing."
         (label, classes, pairs), text = item["c"]
         options = dict(pairs)
@@ -159,10 +146,12 @@ class Normaliser:
         code = tree.code(text, *classes)
         return tree.box("float", [code], caption, id=label)
 
-    def division(self, item: Element) -> Element | Blocks | None:
+    def on_div(self, item: Element) -> Element | Blocks | None:
         "A div of Quarto's as a box."
         (label, classes, pairs), body = item["c"]
         options = dict(pairs)
+        if "placeholder" in classes:
+            return self.cell(item)
         kind, columns = kind_of(label), options.get("layout-ncol")
         callout = [c for c in CALLOUTS if f"callout-{c}" in classes]
         if callout:

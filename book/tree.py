@@ -105,9 +105,9 @@ def unbox(item: Element) -> Box | None:
 
 
 def is_box(item: Element, *names: str) -> bool:
-    "Whether the element is a box with one of the names."
+    "Whether the element is a box, with one of the names if any."
     found = unbox(item)
-    return found is not None and found.name in names
+    return found is not None and (found.name in names or not names)
 
 
 Change = Callable[[Element], Element | list[Element] | None]
@@ -128,6 +128,24 @@ def walk(node: Any, change: Change) -> Any:
         new = change(item) if isinstance(item, dict) and "t" in item else None
         result += new if isinstance(new, list) else [new or item]
     return result
+
+
+class Visitor:
+    """Changes a tree by the method named after each element's type.
+
+    `on_image` takes an image, `on_box` a box; what they return is what
+    `walk` expects. Elements without a method stay as they are.
+    """
+
+    def visit(self, node: Any) -> Any:
+        "A copy of the tree with everything changed."
+        return walk(node, self.change)
+
+    def change(self, item: Element) -> Element | list[Element] | None:
+        "What takes the place of an element."
+        name = "box" if is_box(item) else item["t"].lower()
+        method = getattr(self, f"on_{name}", None)
+        return method(item) if method else None
 
 
 def plain(node: Any) -> str:
