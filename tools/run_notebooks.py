@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 ENV = {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 QUIET = "--IPKernelApp.log_level=ERROR"  # the kernel's own, not ours
+LIMIT = 120  # seconds that a chapter may take on two cores
 TIMES = "runs/notebook_seconds.json"
 TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"eXIf"}
 FAILURES = (
@@ -278,7 +279,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         start = time.monotonic()
         failure = run_chapter(path, args.check, root)
         seconds[path.stem] = round(time.monotonic() - start, 1)
-        print(f"{path.stem}: {seconds[path.stem]} s", flush=True)
+        slow = ", more than a reader waits" * (seconds[path.stem] > LIMIT)
+        print(f"{path.stem}: {seconds[path.stem]} s{slow}", flush=True)
         if failure:
             print(f"FAILED {failure}", flush=True)
             failed = True
