@@ -2,6 +2,10 @@
 
 import sys
 
-from .cli import main
+try:
+    from .cli import main
+except ModuleNotFoundError as error:
+    needed = "pip install pypandoc_binary typst jinja2 pyyaml"
+    sys.exit(f"error: {error.name} is missing: {needed}")
 
 sys.exit(main())

@@ -130,6 +130,6 @@ def output_blocks(
     if kind == "error":
         return terminal("\n".join(output["traceback"]), "stream error")
     body = data_blocks(files, output["data"], markdown, options)
-    if len(body) == 1 and body[0]["t"] == "Div":
+    if len(body) == 1 and tree.is_box(body[0]):
         return body[0]
     return tree.box("output", body, kind="display")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -45,7 +46,7 @@ def run(args: list[str], text: str, salt: str = "") -> str:
     if done.returncode:
         raise BookError(f"pandoc failed: {done.stderr.decode().strip()}")
     CACHE.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{id(done)}")
+    part = path.with_suffix(f".{os.getpid()}")
     part.write_bytes(done.stdout)
     part.replace(path)
     return done.stdout.decode()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from . import tree
 from .config import Book, Chapter
-from .pandoc import document, run
+from .pandoc import BookError, document, run
 from .structure import LABELS, kind_of
 from .tree import Blocks, Element, Inlines
 
@@ -246,6 +246,8 @@ def cite(book: Book) -> None:
     names = book.settings.get("bibliography") or []
     names = [names] if isinstance(names, str) else names
     paths = [book.root / name for name in names]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise BookError(f"bibliography {missing[0]} does not exist")
     texts = [path.read_text(encoding="utf-8") for path in paths]
     check_citations(book, set(re.findall(r"@\w+\{\s*([^,\s]+)", str(texts))))
     if not paths:

@@ -315,8 +315,10 @@ def pair_predictions(book: Book, chapter: Chapter) -> None:
         if more is None or "owner" in found.pairs:
             return
         if (more == "predict") == is_open:
-            message = f"predict and answer boxes do not alternate: {count}"
-            book.fault(chapter.key, message)
+            words = tree.plain(found.body).strip()[:40]
+            book.fault(chapter.key, f"{more} box out of turn: {words}")
+            if more == "answer":
+                return
         is_open = more == "predict"
         count += is_open
         label = f"predict-{name}-{count}"

@@ -278,10 +278,13 @@ def test_failed_build_keeps_the_book(root, tmp_path, capsys):
 
 
 def test_missing_pieces(tmp_path, capsys):
-    "No settings, and a listed file that does not exist."
+    "No settings, no bibliography, and a listed file that is not there."
     assert cli.main(["--root", str(tmp_path)]) == 1
     assert "_quarto.yml does not exist" in capsys.readouterr().err
     root = book_sample.make(tmp_path)
+    (root / "references.bib").rename(root / "other.bib")
+    assert cli.main(["--root", str(root)]) == 1
+    assert "bibliography references.bib does" in capsys.readouterr().err
     (root / "nbs/02_second.ipynb").unlink()
     assert cli.main(["--root", str(root)]) == 1
     assert "lists nbs/02_second.ipynb" in capsys.readouterr().err

@@ -59,6 +59,10 @@ FAULTS = {
         md("::: {#exr-new}\nDo it.\n:::"),
         "nbs/02_second.ipynb: exr-new has no solution",
     ),
+    "answer": (
+        md("::: {.callout-note .answer}\nForty-two.\n:::"),
+        "answer box out of turn: Forty-two.",
+    ),
     "prediction": (
         md("::: {.callout-tip .predict}\nWhat?\n:::"),
         "a predict box has no answer",
