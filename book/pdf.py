@@ -130,6 +130,8 @@ class ChapterWriter(tree.Visitor):
         about = {"id": self.label(anchor), **pairs}
         if pairs.get("more") == "predict" or pairs.get("kind") == "exr":
             about["answer"] = self.answer_to(anchor)
+        if name == "source":
+            about["lines"] = json.dumps(body).count(r"\n") + 1
         if name == "float":
             about["kind"] = anchor[:3] or "fig"
         return call(name, about, head, body)
