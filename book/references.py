@@ -4,6 +4,8 @@ import json
 import posixpath
 import re
 import unicodedata
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from . import tree
@@ -88,7 +90,9 @@ class Counter(tree.Visitor):
             self.labelled(item, "predict")
         if kind and found.name in ("float", "theorem"):
             self.labelled(item, kind)
-            item["c"][1] = tree.walk(item["c"][1], self.subfigure)
+            owner, letters = self.book.targets[found.id], iter("abcdefghi")
+            change = partial(self.subfigure, owner, letters)
+            item["c"][1] = tree.walk(item["c"][1], change)
 
     def labelled(self, item: Element, kind: str) -> None:
         "Give a box its number."
@@ -109,17 +113,16 @@ class Counter(tree.Visitor):
         self.book.targets[label] = target
         return number
 
-    def subfigure(self, item: Element) -> None:
+    def subfigure(
+        self, owner: Target, letters: Iterator[str], item: Element
+    ) -> None:
         "Number the parts of a figure (a), (b) ..."
-        found = tree.unbox(item)
-        if found is None or found.name != "subfig":
-            return
-        parent, _, part = found.id.rpartition("-")
-        letter = f"({chr(96 + int(part))})"
-        owner = self.book.targets[parent]
-        number = f"{owner.number} {letter}"
-        self.book.targets[found.id] = owner._replace(number=number)
-        item["c"][0][2].append(["label", letter])
+        if tree.is_box(item, "subfig"):
+            label, _, pairs = item["c"][0]
+            letter = f"({next(letters)})"
+            part = owner._replace(number=f"{owner.number} {letter}")
+            self.book.targets[label] = part
+            pairs.append(["label", letter])
 
     def on_header(self, item: Element) -> None:
         "Number a heading and give it an anchor."

@@ -27,13 +27,15 @@ FUNCTION = re.compile(
     r"(?<!<msub>)(?<!<msup>)(?<!<msubsup>)(?<!<munder>)"
     r"(<mrow><mi[^>]*>\w+</mi><mo>(?:\u2061|&#8289;)</mo>)(?=</mrow><m[^o])"
 )
+# What pandoc leaves of a formula that it cannot read.
+UNREADABLE = re.compile(r'<span class="math \w+">([^<]*)')
 
 
 class PageWriter(tree.Visitor):
     """Turns the tree of a chapter into HTML."""
 
     def __init__(self, chapter: Chapter, book: Book) -> None:
-        self.chapter = chapter
+        self.chapter, self.book = chapter, book
         self.folder = posixpath.dirname(chapter.out) or "."
         self.pages = {c.key: c.out for c in book.chapters}
 
@@ -44,7 +46,10 @@ class PageWriter(tree.Visitor):
     def html(self) -> str:
         "The body of the page."
         blocks = self.visit(self.chapter.blocks)
-        return mathml(write(blocks, "html5", "--mathml", "--wrap=none"))
+        page = mathml(write(blocks, "html5", "--mathml", "--wrap=none"))
+        for tex in UNREADABLE.findall(page):
+            self.book.fault(self.chapter.key, f"formula not understood: {tex}")
+        return page
 
     def on_table(self, item: Element) -> Blocks:
         "Let wide tables scroll."

@@ -163,11 +163,8 @@ class Normaliser(tree.Visitor):
             return tabset(body)
         if any(c.startswith("content-") for c in classes):
             return conditional(classes, options, body)
-        if kind in ("fig", "tbl") and body and body[-1]["t"] == "Para":
-            caption = body.pop()["c"]
-            return tree.box(
-                "float", tree.grid(body, columns), caption, id=label
-            )
+        if kind in ("fig", "tbl") and body[-1:]:
+            return figure_of(label, body, columns)
         unknown = set(classes) - PLAIN_DIVS
         if unknown and not label.startswith("ref"):
             self.book.fault(self.where, f"div class {unknown} not honoured")
@@ -191,6 +188,19 @@ class Normaliser(tree.Visitor):
             more=more.pop() if more else None,
             collapse=options.get("collapse"),
         )
+
+
+def figure_of(label: str, body: Blocks, columns: str | None) -> Element:
+    "A div that is a figure: its last paragraph is the caption."
+    has_caption = body[-1]["t"] in ("Para", "Plain")
+    caption = body.pop()["c"] if has_caption else []
+    parts = []
+    for item in body:
+        found = tree.unbox(item)
+        if found and found.id.startswith(f"{label}-"):
+            item = tree.box("subfig", found.body, found.head, id=found.id)
+        parts.append(item)
+    return tree.box("float", tree.grid(parts, columns), caption, id=label)
 
 
 def first_inlines(blocks: Blocks) -> Inlines:

@@ -40,6 +40,7 @@ FAULTS = {
     "wide": (code("x" * 80), "cell c02: code of more than 79 columns: xxx"),
     "wide block": (md(f"```\n{'y' * 80}\n```"), "more than 79 columns: yyy"),
     "class": (md("::: {.column-margin}\nx\n:::"), "column-margin"),
+    "formula": (md("$\\nosuch x$"), "formula not understood: $\\nosuch x$"),
     "option": (code("#| fig-width: 3\nx"), "option fig-width is not honoured"),
     "yaml": (code("#| label: [\nx"), "cell c02: the #| lines are not YAML"),
     "html": (md("a <kbd>b</kbd>"), "raw HTML is web only: <kbd>"),

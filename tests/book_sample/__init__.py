@@ -130,6 +130,14 @@ $$ {#eq-zipf}
 
 : Two columns. {#tbl-pipe}
 
+::: {#fig-div layout-ncol=2}
+![Left](images/box.svg){#fig-div-left fig-alt="A box"}
+
+![Right](images/box.svg){#fig-div-right fig-alt="A box"}
+
+Two drawn parts, of which @fig-div-right is the other.
+:::
+
 Term
 :   Its definition.
 
