@@ -141,7 +141,7 @@ def check_disk(kind: str) -> None:
 def requirements(kind: str) -> list[str]:
     "What pip is asked for: the project itself only for `dev`."
     if kind == "dev":
-        return ["-e", f".[{EXTRAS['dev']}]"]
+        return ["--use-pep517", "-e", f".[{EXTRAS['dev']}]"]
     parser = ConfigParser(delimiters=["="], interpolation=None)
     parser.read(ROOT / "settings.ini", encoding="utf-8")
     return parser["DEFAULT"]["book_requirements"].split()
