@@ -20,8 +20,8 @@ TEX = {
     r"\!": "",
     r"\lvert": r"\left|",
     r"\rvert": r"\right|",
-    r"\lVert": r"\left\|",
-    r"\rVert": r"\right\|",
+    r"\left\|": r"\lVert ",
+    r"\right\|": r"\rVert ",
 }
 OPERATOR = re.compile(r"\\operatorname(\*?)\{((?:[^{}]|\\,)*)\}")
 LENGTH = re.compile(r"[\d.]+(%|pt|mm|cm|in|em)")
