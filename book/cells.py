@@ -26,6 +26,7 @@ OPTIONS = {
     *("tbl-cap", "lst-label", "lst-cap", "code-fold", "code-summary"),
 }
 HIDDEN = {"hide", "default_exp"}
+EXPORTED = {"export", "exporti", "exports"}
 
 
 class Cell:
@@ -33,8 +34,8 @@ class Cell:
 
     def __init__(self, book: Book, where: str, source: dict) -> None:
         self.book, self.where = book, where
-        words_, lines, self.code = split_options(joined(source["source"]))
-        self.directives = words_
+        text = joined(source["source"])
+        self.directives, lines, self.code = split_options(text)
         self.options = self.read_options(lines)
         self.outputs = merge_streams(source.get("outputs", []))
         self.check()
@@ -52,7 +53,8 @@ class Cell:
 
     def check(self) -> None:
         "Note what the reader of the book would stumble on."
-        for name in sorted(set(self.options) - OPTIONS):
+        unknown = set(self.directives) - HIDDEN - EXPORTED
+        for name in sorted(unknown | set(self.options) - OPTIONS):
             self.fault(f"option {name} is not honoured")
         wide = [ln for ln in self.code.split("\n") if len(ln) > 79]
         if wide and not self.hidden:
@@ -112,7 +114,7 @@ class Cell:
             [tree.box("float", [code], caption, id=label)] if label else [code]
         )
         fold = self.options.get("code-fold")
-        exported = {"export", "exporti", "exports"} & set(self.directives)
+        exported = EXPORTED & set(self.directives)
         return tree.box(
             "source",
             body,

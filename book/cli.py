@@ -109,11 +109,11 @@ def serve(root: Path, formats: list[str], port: int) -> None:
         server.shutdown()
 
 
-def watch(root: Path, changed: Callable[[], object]) -> None:
+def watch(root: Path, changed: Callable[[], object], pause: float = 1) -> None:
     "Call `changed` whenever a source has a new time, until interrupted."
     seen = times(root)
     while True:
-        time.sleep(1)
+        time.sleep(pause)
         now = times(root)
         if now != seen:
             seen = now

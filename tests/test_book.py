@@ -1,10 +1,12 @@
 "The book builder: every construct in the website and in the PDF."
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -276,6 +278,27 @@ def test_failed_build_keeps_the_book(root, tmp_path, capsys):
     assert message.startswith("error: nbs/01_first.ipynb is not a notebook")
     assert (copy / "_book/index.html").is_file()
     assert not list(copy.glob("_book.*"))
+
+
+def test_watch(tmp_path):
+    "A changed source is seen once, an unchanged one never."
+    root = book_sample.make(tmp_path)
+    calls = []
+
+    def changed():
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    before = cli.times(root)
+    assert before == cli.times(root)
+    (root / "index.qmd").write_text("# Other", encoding="utf-8")
+    os.utime(root / "index.qmd", (1, 1))
+    assert before != cli.times(root)
+    timer = threading.Timer(0.2, os.utime, (root / "index.qmd", (2, 2)))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        cli.watch(root, changed, pause=0.05)
+    assert calls == [1]
 
 
 def test_missing_pieces(tmp_path, capsys):

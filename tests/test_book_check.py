@@ -42,6 +42,7 @@ FAULTS = {
     "class": (md("::: {.column-margin}\nx\n:::"), "column-margin"),
     "formula": (md("$\\nosuch x$"), "formula not understood: $\\nosuch x$"),
     "option": (code("#| fig-width: 3\nx"), "option fig-width is not honoured"),
+    "directive": (code("#| hide_input\nx"), "option hide_input is not"),
     "yaml": (code("#| label: [\nx"), "cell c02: the #| lines are not YAML"),
     "html": (md("a <kbd>b</kbd>"), "raw HTML is web only: <kbd>"),
     "label": (
