@@ -37,7 +37,6 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     extras_require=extras,
-    entry_points={"console_scripts": words("console_scripts")},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Education",

@@ -5,6 +5,8 @@ vocabularies or what is done with a batch.
 """
 
 import re
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +20,22 @@ from llm_from_scratch.files import read_pieces
 
 BATCH = 1 << 22  # characters, about 4 MB of English
 LONE = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
+
+
+def check_specials(
+    special_tokens: Iterable[str],  # strings, in the order of their ids
+) -> list[str]:  # the same
+    "Raise `ValueError` for special tokens that are empty or repeated."
+    if isinstance(special_tokens, str):
+        raise ValueError(
+            f"special_tokens={special_tokens!r} is one string; give a list"
+        )
+    tokens = list(special_tokens)
+    if "" in tokens:
+        raise ValueError(f"special_tokens={tokens} holds an empty string")
+    if twice := [t for t, n in Counter(tokens).items() if n > 1]:
+        raise ValueError(f"special_tokens={tokens} repeats {twice[0]!r}")
+    return tokens
 
 
 def find_special(
@@ -60,15 +78,21 @@ def safe_blocks(
 def _last_cut(text: str, special: re.Pattern, stop: int, lone: bool) -> int:
     "The last place up to `stop` where `text` may be cut, or 0."
     spans = [m.span() for m in special.finditer(text)]
-    cuts = [end for _, end in spans if end <= stop]
-    if lone and stop > 0:
-        tail = LONE.finditer(text, max(stop - (1 << 16), 0), stop)
-        cuts += [
-            m.start()
-            for m in tail
-            if not any(start < m.start() < end for start, end in spans[-99:])
-        ]
-    return max(cuts, default=0)
+    cut = max((end for _, end in spans if end <= stop), default=0)
+    for back in (1 << 10, 1 << 16) if lone and stop > 0 else ():
+        tail = LONE.finditer(text, max(stop - back, 0), stop)
+        places = [m.start() for m in tail]
+        while places and _inside(places[-1], spans):
+            places.pop()
+        if places:
+            return max(cut, places[-1])
+    return cut
+
+
+def _inside(place: int, spans: list[tuple[int, int]]) -> bool:
+    "Whether a cut at `place` would go through one of the sorted spans."
+    before = bisect_left(spans, (place,)) - 1
+    return before >= 0 and place < spans[before][1]
 
 
 def read_documents(

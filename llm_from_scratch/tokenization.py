@@ -25,6 +25,7 @@ from tqdm import tqdm
 from . import tokenizer_files as formats
 from .files import read_text, write_atomic
 from llm_from_scratch.streams import (
+    check_specials,
     find_special,
     map_batches,
     read_documents,
@@ -49,9 +50,16 @@ class PreTokenizer:
         self,
         pattern: str = GPT2,  # what a word is, in the syntax of `regex`
     ):
-        "Compile `pattern`, and for GPT2 and GPT4 a twin for ASCII text."
+        "Compile `pattern`; `ValueError` if it is none or has groups."
         self.pattern = pattern
-        self._any = self._ascii = regex.compile(pattern)
+        try:
+            self._any = self._ascii = regex.compile(pattern)
+        except regex.error as error:
+            raise ValueError(
+                f"pattern={pattern!r} is no regular expression: {error}"
+            ) from error
+        if self._any.groups:
+            raise ValueError(f"pattern={pattern!r}: write (?:…) for (…)")
         # the two patterns treat the sides of a lone space separately
         self.cuts_at_spaces = pattern in (GPT2, GPT4)
         if self.cuts_at_spaces:
@@ -219,20 +227,6 @@ def count_corpus(
         )
     return total
 
-
-def _check_specials(special_tokens: Iterable[str]) -> list[str]:
-    "Raise `ValueError` for special tokens that are empty or repeated."
-    if isinstance(special_tokens, str):
-        raise ValueError(
-            f"special_tokens={special_tokens!r} is one string; give a list"
-        )
-    tokens = list(special_tokens)
-    if "" in tokens:
-        raise ValueError(f"special_tokens={tokens} holds an empty string")
-    if twice := [t for t, n in Counter(tokens).items() if n > 1]:
-        raise ValueError(f"special_tokens={tokens} repeats {twice[0]!r}")
-    return tokens
-
 # %% ../nbs/02_tokenization.ipynb #train-bpe
 def train_bpe(
     texts: str | Path | Iterable[str],  # a text, a file, or documents
@@ -251,7 +245,7 @@ def train_bpe(
     an empty corpus, a `vocab_size` below 256 + specials, empty or
     repeated specials and an unknown `tie`.
     """
-    special_tokens = _check_specials(special_tokens)
+    special_tokens = check_specials(special_tokens)
     least = 256 + len(special_tokens)
     if vocab_size < least:
         raise ValueError(
@@ -327,7 +321,7 @@ class Vocabulary:
         A name takes the last id in `vocab` that has its bytes, else the
         next free one. Raises `ValueError` for empty or repeated names.
         """
-        names = _check_specials(special_tokens)
+        names = check_specials(special_tokens)
         self.vocab = dict(sorted(vocab.items()))
         last = {data: token for token, data in self.vocab.items()}
         self.special_tokens: dict[str, int] = {}
@@ -352,7 +346,8 @@ class Vocabulary:
         ids: Iterable[int],  # token ids
     ) -> bytes:  # what they stand for
         "Join the tokens' bytes; `ValueError` for an id without a token."
-        ids = list(ids) if isinstance(ids, Iterator) else ids
+        if isinstance(ids, Iterator | bytes | bytearray):
+            ids = list(ids)  # array() would take bytes as raw memory
         try:
             rows = np.array(array("I", ids))
             if self._short[rows].all():
@@ -405,16 +400,20 @@ class ChunkIds(dict):
 
     def encode(self, text: str) -> list[int]:
         "The ids of a text that `split` may cut at spaces."
-        first, *middle = text.split(" ")
         try:
-            last = self.pack(" " + middle.pop()) if middle else b""
-            inner = b"".join(map(self.__getitem__, middle))
-            if not first[-1:].isspace():
-                packed = self.pack(first) + inner + last
-                return np.frombuffer(packed, np.uint32).tolist()
-        except ValueError:
-            pass
-        return np.frombuffer(self.pack(text), np.uint32).tolist()
+            packed = self._join(text.split(" "))
+        except ValueError:  # cut only where a space is on its own
+            packed = self._join(re.split(r"(?<=\S) (?=\S)", text))
+        return np.frombuffer(packed, np.uint32).tolist()
+
+    def _join(self, chunks: list[str]) -> bytes:
+        first, *inner = chunks
+        if not inner:
+            return self.pack(first)
+        if first[-1:].isspace():
+            raise ValueError(first)
+        last = self.pack(" " + inner.pop())
+        return self.pack(first) + b"".join(map(self.__getitem__, inner)) + last
 
 # %% ../nbs/02_tokenization.ipynb #encoder
 class Encoder(Vocabulary):
@@ -518,7 +517,7 @@ class BPETokenizer(Encoder):
         **options,  # `tie`, `workers` and `progress` of `train_bpe`
     ) -> "BPETokenizer":  # a new tokenizer
         "Learn a tokenizer from a corpus; raises what `train_bpe` raises."
-        names = _check_specials(special_tokens)
+        names = check_specials(special_tokens)
         options |= {"special_tokens": names, "pattern": pattern}
         return cls(*train_bpe(texts, vocab_size, **options), names, pattern)
 
@@ -571,13 +570,9 @@ class BPETokenizer(Encoder):
         encoding,  # a `tiktoken.Encoding`
     ) -> "BPETokenizer":  # a tokenizer that gives the same ids
         "Take over the ranks, the pattern and the special tokens."
-        ranks = encoding._mergeable_ranks
-        vocab = {token: data for data, token in ranks.items()}
-        known = dict.fromkeys(("gpt2", "r50k_base", "p50k_base"), GPT2)
-        known["cl100k_base"] = GPT4
-        pattern = known.get(encoding.name, encoding._pat_str)
-        merges = formats.merges_from_ranks(ranks)
-        return cls(vocab, merges, encoding._special_tokens, pattern)
+        pattern = {"gpt2": GPT2, "cl100k_base": GPT4}.get(encoding.name)
+        *parts, own = formats.from_tiktoken(encoding)
+        return cls(*parts, pattern or own)
 
     def to_tiktoken(
         self,
@@ -588,21 +583,12 @@ class BPETokenizer(Encoder):
         Raises `ValueError` when the ids are not in the order of the
         merges, since tiktoken merges by id.
         """
-        import tiktoken
-
-        special = set(self.special_tokens.values())
-        ranks = {b: i for i, b in self.vocab.items() if i not in special}
-        products = [ranks[left + right] for left, right in self.merges]
-        if products != sorted(products):
-            raise ValueError(
-                "tiktoken merges in the order of ids, and these ids are "
-                "not in the order of the merges; save() keeps both"
-            )
-        return tiktoken.Encoding(
-            name,
-            pat_str=self.pattern,
-            mergeable_ranks=ranks,
-            special_tokens=self.special_tokens,
+        special = self.special_tokens
+        plain = {
+            i: b for i, b in self.vocab.items() if i not in special.values()
+        }
+        return formats.to_tiktoken(
+            name, plain, self.merges, special, self.pattern
         )
 
 

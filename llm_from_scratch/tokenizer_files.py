@@ -182,3 +182,42 @@ def merges_from_ranks(
         for cut in range(1, len(token))
         if token[:cut] in ranks and token[cut:] in ranks
     ]
+
+
+def from_tiktoken(
+    encoding,  # a `tiktoken.Encoding`
+) -> tuple[dict[int, bytes], Merges, dict[str, int], str]:
+    "Vocabulary, merges, special tokens and pattern of an encoding."
+    ranks = encoding._mergeable_ranks
+    vocab = {token: data for data, token in ranks.items()}
+    special = dict(encoding._special_tokens)
+    return vocab, merges_from_ranks(ranks), special, encoding._pat_str
+
+
+def to_tiktoken(
+    name: str,  # what tiktoken shall call it
+    vocab: Mapping[int, bytes],  # id → bytes, without special tokens
+    merges: Merges,  # in the order learned
+    special_tokens: Mapping[str, int],  # name → id
+    pattern: str,  # what a word is
+):  # a `tiktoken.Encoding` that gives the same ids
+    """Hand a tokenizer to tiktoken (`pip install tiktoken`).
+
+    Raises `ValueError` when the ids are not in the order of the merges,
+    since tiktoken merges by id.
+    """
+    import tiktoken
+
+    ranks = {data: token for token, data in vocab.items()}
+    products = [ranks[left + right] for left, right in merges]
+    if products != sorted(products):
+        raise ValueError(
+            "tiktoken merges in the order of ids, and these ids are not in "
+            "the order of the merges; save() keeps both"
+        )
+    return tiktoken.Encoding(
+        name,
+        pat_str=pattern,
+        mergeable_ranks=ranks,
+        special_tokens=dict(special_tokens),
+    )
