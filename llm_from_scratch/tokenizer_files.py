@@ -4,7 +4,8 @@ Knows how they write down vocabularies and merges. Knows nothing of
 training or encoding. A token's bytes are written as printable symbols.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False}
 Merges = list[tuple[bytes, bytes]]
@@ -118,6 +119,8 @@ def from_json(
         )
     if model.get("type", "BPE") != "BPE":
         raise ValueError(f"its model is {model['type']!r}, and must be 'BPE'")
+    if not isinstance(model["vocab"], dict) or "merges" not in model:
+        raise ValueError("its model holds no merges or no vocabulary")
     pattern, known = _pattern(data.get("pre_tokenizer"))
     odd = [key for key in UNUSED if model.get(key)]
     odd += ["pre_tokenizer"] * (not known)
@@ -129,9 +132,17 @@ def from_json(
         )
     added = data.get("added_tokens") or []
     special = {token["content"]: token["id"] for token in added}
-    names = model["vocab"].items()
-    vocab = {i: from_symbols(n) for n, i in names if n not in special}
+    names = model["vocab"] | special
+    vocab = {i: from_symbols(n) for n, i in _ids(names) if n not in special}
     return vocab, _pairs(model["merges"]), special, pattern
+
+
+def _ids(names: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+    "Names with their ids, which must be numbers from 0."
+    for name, token in names.items():
+        if type(token) is not int or not 0 <= token <= sys.maxunicode:
+            raise ValueError(f"the token {name!r} has the id {token!r}")
+    return names.items()
 
 
 def _pairs(merges: list) -> Merges:
@@ -167,7 +178,7 @@ def from_gpt2(
 ) -> tuple[dict[int, bytes], Merges, dict[str, int]]:
     "Vocabulary, merges and special tokens of the files GPT-2 came with."
     special = {n: i for n, i in names.items() if n == "<|endoftext|>"}
-    vocab = {i: from_symbols(n) for n, i in names.items() if n not in special}
+    vocab = {i: from_symbols(n) for n, i in _ids(names) if n not in special}
     rows = [line for line in lines.splitlines() if line.strip()]
     return vocab, _pairs([r for r in rows if r[:9] != "#version:"]), special
 
