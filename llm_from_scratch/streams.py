@@ -131,7 +131,7 @@ def read_documents(
 def map_batches(
     function: Callable[[list[str]], Any],  # importable, for other processes
     batches: Iterable[list[str]],  # see `read_documents`
-    workers: int | None = None,  # processes; None: one, above 20 MB cores
+    workers: int | None = None,  # processes; None: 1 up to 20 MB, then all
 ) -> Iterator[Any]:  # its results, in order
     """Apply a function to every batch, in several processes if it pays.
 

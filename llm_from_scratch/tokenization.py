@@ -197,7 +197,7 @@ def learn_merges(
             continue
         left, right = data[pair[0]], data[pair[1]]
         merges.append((left, right))
-        new = tokens.setdefault(left + right, chr(len(tokens)))
+        new = tokens.setdefault(left + right, chr(len(tokens)))  # next id
         data[new] = left + right
         key.setdefault(new, tie_key(tie, ord(new), data[new]))
         for p in pairs.merge(pair, new):
@@ -211,7 +211,7 @@ def count_corpus(
     texts: str | Path | Iterable[str],  # a text, a file, or documents
     special_tokens: Iterable[str] = (),  # where documents end
     pattern: str = GPT2,  # what a word is
-    workers: int | None = None,  # processes; None: one, above 20 MB cores
+    workers: int | None = None,  # processes; None: 1 up to 20 MB, then all
 ) -> dict[str, int]:  # word → how often it occurs
     "Count the words of a corpus of any size; `ValueError` if it has none."
     spaces = PreTokenizer(pattern).cuts_at_spaces
@@ -289,6 +289,8 @@ class WordIds(dict):
                     "are no token of vocab"
                 )
             new, pair = tokens[left + right], tokens[left] + tokens[right]
+            # ways to make one token that follow each other share a rank,
+            # as in tiktoken's lists
             rank, last = rank + (new != last), new
             self.rank.setdefault(pair, rank)
             self.product[pair] = new
