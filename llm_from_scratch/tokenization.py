@@ -82,7 +82,7 @@ def count_words(
 ) -> dict[str, int]:  # word → how often it occurs
     "Count words, running the pattern once per distinct space-chunk."
     texts, split = list(texts), PreTokenizer(pattern)
-    edges, chunks, counts = Counter(), Counter(), defaultdict(int)
+    edges, middles, counts = Counter(), [], defaultdict(int)
     for text in texts:
         first, _, rest = text.partition(" ")
         middle, spaces, last = rest.rpartition(" ")
@@ -91,10 +91,13 @@ def count_words(
             continue
         edges[first] += 1
         edges[" " + last] += 1
-        chunks.update(middle.split(" "))
+        middles.append(middle)
+    chunks = Counter(chain.from_iterable(m.split(" ") for m in middles))
     if any(c[0].isspace() or c[-1].isspace() for c in chunks):
-        edges, chunks = Counter(texts), Counter()  # a space at a line break
-    edges.update({" " + chunk: n for chunk, n in chunks.items()})
+        edges, chunks = Counter(texts), {}  # a space at a line break
+    for chunk, n in chunks.items():
+        for word in split(" " + chunk):
+            counts[word] += n
     for edge, n in edges.items():
         for word in split(edge):
             counts[word] += n
@@ -122,41 +125,42 @@ class WordPairs:
         self,
         pair: str,  # two tokens
         new: str,  # the token to put in their place
-    ) -> Iterable[str]:  # the pairs with `new`, whose count went up
+    ) -> set[str]:  # the pairs with `new`, whose count went up
         "Replace `pair` by `new` in every word and correct the counts."
-        (a, b), count, words = pair, self.count, self.words
-        made = defaultdict(list)  # pair with `new` → numbers of words
-        for i in self.where.pop(pair):
-            left, found, right = words[i].partition(pair)
+        (a, b), count, where, made = pair, self.count, self.where, set()
+        for i in where.pop(pair):
+            left, found, right = self.words[i].partition(pair)
             if not found:
                 continue  # an earlier merge took a token of this pair
             if pair in right:
-                self._merge_all(i, pair, new, made)
+                made |= self._merge_all(i, pair, new)
                 continue
-            words[i] = left + new + right
+            self.words[i], n = left + new + right, self.freqs[i]
             if left:
-                count[left[-1] + a] -= self.freqs[i]
-                made[left[-1] + new].append(i)
+                count[left[-1] + a] -= n
+                count[beside := left[-1] + new] += n
+                where[beside].append(i)
+                made.add(beside)
             if right:
-                count[b + right[0]] -= self.freqs[i]
-                made[new + right[0]].append(i)
-        for beside, found in made.items():
-            count[beside] += sum(map(self.freqs.__getitem__, found))
-            self.where[beside] += found
+                count[b + right[0]] -= n
+                count[beside := new + right[0]] += n
+                where[beside].append(i)
+                made.add(beside)
         count[pair] = 0
         return made
 
-    def _merge_all(self, i: int, pair: str, new: str, made: dict) -> None:
+    def _merge_all(self, i: int, pair: str, new: str) -> set[str]:
         "A word that has the pair more than once is counted anew."
-        before, n = self.words[i], self.freqs[i]
+        before, n, made = self.words[i], self.freqs[i], set()
         after = self.words[i] = before.replace(pair, new)
         for old in map(add, before, before[1:]):
             self.count[old] -= n
         for fresh in map(add, after, after[1:]):
+            self.count[fresh] += n
             if new in fresh:
-                made[fresh].append(i)
-            else:
-                self.count[fresh] += n
+                self.where[fresh].append(i)
+                made.add(fresh)
+        return made
 
 # %% ../nbs/02_tokenization.ipynb #tie-key
 def tie_key(
@@ -563,8 +567,14 @@ class BPETokenizer(Encoder):
         vocab_bpe: str | Path,  # a merge a line, below a #version line
     ) -> "BPETokenizer":  # the same tokenizer
         "Read the two files that GPT-2 was published with."
-        names = json.loads(read_text(encoder_json))
-        return cls(*formats.from_gpt2(names, read_text(vocab_bpe)))
+        try:
+            names = json.loads(read_text(encoder_json))
+            return cls(*formats.from_gpt2(names, read_text(vocab_bpe)))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"cannot use {encoder_json} and {vocab_bpe} as a "
+                f"tokenizer: {error}"
+            ) from error
 
     @classmethod
     def from_tiktoken(
