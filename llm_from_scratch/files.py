@@ -84,7 +84,7 @@ def read_text(
 
 def read_pieces(
     path: str | Path,  # a text file
-    size: int = 1 << 22,  # bytes read at a time
+    size: int = 1 << 18,  # bytes read at a time
 ) -> Iterator[str]:  # consecutive pieces of its text
     """Yield a UTF-8 file piece by piece, never cutting a character in two.
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from warnings import warn
 
 from llm_from_scratch.files import read_pieces
 
-BATCH = 1 << 22  # characters, about 4 MB of English
+BATCH = 1 << 20  # characters, about 1 MB of English
+FEW = 20  # batches that are not worth starting processes for
 LONE = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
 
 
@@ -139,15 +140,17 @@ def map_batches(
     warns, names the remedy and goes on in this one.
     """
     batches = iter(batches)
-    head = list(islice(batches, 5)) if workers is None else []
-    if workers == 1 or (workers is None and len(head) < 5):
-        yield from map(function, chain(head, batches))
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    serial = {1: None, None: FEW}.get(workers, 0)
+    yield from map(function, islice(batches, serial))
+    group = list(islice(batches, 8))
+    pool = None
+    if group:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"))
     try:
-        while group := head or list(islice(batches, 4)):
-            head, pool, results = [], *_map_group(function, group, pool)
+        while group:
+            pool, results = _map_group(function, group, pool)
             yield from results
+            group = list(islice(batches, 8))
     finally:
         if pool:
             pool.shutdown()

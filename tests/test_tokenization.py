@@ -816,10 +816,10 @@ def test_processes_give_the_same(pattern, corpus_file, monkeypatch):
     assert train(corpus_file, pattern=pattern, workers=2) == serial
 
 
-@pytest.mark.parametrize(("batches", "parallel"), [(4, False), (5, True)])
-def test_processes_from_five_batches_on(batches, parallel, monkeypatch):
-    "Five batches of four million characters are twenty megabytes."
-    assert streams.BATCH == 4 * 2**20
+@pytest.mark.parametrize(("batches", "parallel"), [(20, False), (21, True)])
+def test_processes_above_twenty_megabytes(batches, parallel, monkeypatch):
+    "Twenty batches of a million characters are worked on in this process."
+    assert (streams.BATCH, streams.FEW) == (2**20, 20)
     limits = streams.read_documents.__kwdefaults__
     assert limits["size"] == streams.BATCH
     monkeypatch.setitem(limits, "size", 100)
