@@ -80,7 +80,7 @@ def _last_cut(text: str, special: re.Pattern, stop: int, lone: bool) -> int:
     "The last place up to `stop` where `text` may be cut, or 0."
     spans = [m.span() for m in special.finditer(text)]
     cut = max((end for _, end in spans if end <= stop), default=0)
-    for back in (1 << 10, 1 << 16) if lone and stop > 0 else ():
+    for back in (1 << 7, 1 << 16) if lone and stop > 0 else ():
         tail = LONE.finditer(text, max(stop - back, 0), stop)
         places = [m.start() for m in tail]
         while places and _inside(places[-1], spans):

@@ -48,6 +48,7 @@ quick = settings(
     max_examples=100,
     suppress_health_check=[HealthCheck.too_slow],
 )
+many = settings(quick, max_examples=1000)
 long = settings(quick, derandomize=False, max_examples=4000)
 
 # ---------------------------------------------------------------- texts
@@ -374,6 +375,26 @@ def test_many_words_do_not_fill_the_memory():
     assert tokenizer.encode("x 123 123 123")[1:5] == wanted
     assert len(words) < 10
     assert len(chunks) < 10
+
+
+@pytest.mark.parametrize("pattern", [GPT2, GPT4], ids=["gpt2", "gpt4"])
+def test_white_space_at_every_edge(pattern):
+    "Tokens of white space only, so that a wrong cut changes the ids."
+    pairs = [(a, b) for a in " \n\t" for b in " \n\ta."]
+    merges = [(a.encode(), b.encode()) for a, b in pairs]
+    alphabet = [bytes([b]) for b in range(256)]
+    vocab = dict(enumerate([*alphabet, *(a + b for a, b in merges)]))
+    tokenizer = BPETokenizer(vocab, merges, pattern=pattern)
+
+    @many
+    @given(st.text(" \n\ta.", max_size=12))
+    def check(text):
+        words = regex.findall(pattern, text)
+        assert tokenizer.encode(text) == [
+            i for word in words for i in tokenizer.encode(word)
+        ]
+
+    check()
 
 
 # ----------------------------------------------------- special tokens
