@@ -1,43 +1,30 @@
-"""Terminal text (colours, carriage returns) as styled runs."""
+"""Terminal text as runs of one style each."""
 
 import html
-import re
 from collections.abc import Iterator
+
+from tools.nb_filter import COLOUR
+
+from .tree import Blocks, quoted, raw
 
 NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
 FLAGS = {1: "bold", 3: "italic", 4: "underline"}
 ENDS = {22: "bold", 23: "italic", 24: "underline", 39: "fg", 49: "bg"}
-COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
-OTHER = re.compile(
-    r"\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b\][^\x07]*\x07|\x1b[()][A-Z0-9]"
-)
 Style = dict[str, str]
 
 
-def screen(text: str) -> str:
-    "What a terminal shows: text after a carriage return replaces a line."
-    lines = OTHER.sub("", text).replace("\r\n", "\n").split("\n")
-    frames = [[f for f in line.split("\r") if f] for line in lines]
-    return "\n".join(frame[-1].rstrip() if frame else "" for frame in frames)
-
-
-def palette(number: int) -> str:
-    "Colour of the 256-colour table, as a name or as #rrggbb."
-    if number < 16:
-        return ("bright-" if number > 7 else "") + NAMES[number % 8]
-    if number > 231:
-        return "#" + f"{8 + (number - 232) * 10:02x}" * 3
-    number -= 16
-    steps = (number // 36, number // 6 % 6, number % 6)
-    return "#" + "".join(f"{s and 55 + 40 * s:02x}" for s in steps)
-
-
-def extended(codes: list[int]) -> str:
-    "Colour of the codes that follow 38 or 48, which are used up."
-    if codes and codes.pop(0) == 5:
-        return palette(codes.pop(0)) if codes else ""
-    rgb, codes[:3] = codes[:3], []
-    return "#" + "".join(f"{value:02x}" for value in rgb)
+def nearest(codes: list[int]) -> str:
+    "The basic colour nearest to the one after 38 or 48, which is used up."
+    mode, *values = codes[:4]
+    del codes[: 4 if mode == 2 else 2]
+    if mode == 5:
+        number = values[0]
+        if number < 16 or number > 231:
+            return NAMES[number % 8 if number < 16 else 7]
+        steps = (number - 16) // 36, (number - 16) // 6 % 6, (number - 16) % 6
+        values = [51 * step for step in steps]
+    bits = zip((1, 2, 4), values, strict=False)
+    return NAMES[sum(bit for bit, value in bits if value > 100)]
 
 
 def restyle(style: Style, codes: list[int]) -> Style:
@@ -45,73 +32,40 @@ def restyle(style: Style, codes: list[int]) -> Style:
     style = dict(style)
     while codes:
         code = codes.pop(0)
-        field = "fg" if code // 10 in (3, 9) else "bg"
+        tens, unit = divmod(code, 10)
+        field = "fg" if tens in (3, 9) else "bg"
+        bright = "bright-" if tens > 8 else ""
         if code == 0:
             style = {}
         elif code in FLAGS:
-            style[FLAGS[code]] = "yes"
+            style[FLAGS[code]] = FLAGS[code]
         elif code in ENDS:
             style.pop(ENDS[code], None)
-        elif code in (38, 48):
-            style[field] = extended(codes)
-        elif code % 10 < 8 and code // 10 in (3, 4):
-            style[field] = NAMES[code % 10]
-        elif code % 10 < 8 and code // 10 in (9, 10):
-            style[field] = "bright-" + NAMES[code % 10]
+        elif code in (38, 48) and codes:
+            style[field] = f"{field}-{nearest(codes)}"
+        elif unit < 8 and tens in (3, 4, 9, 10):
+            style[field] = f"{field}-{bright}{NAMES[unit]}"
     return style
 
 
 def runs(text: str) -> Iterator[tuple[str, Style]]:
     "Pieces of text of one style each."
     style: Style = {}
-    for index, piece in enumerate(COLOUR.split(screen(text))):
+    for index, piece in enumerate(COLOUR.split(text)):
         if index % 2:
             style = restyle(style, [int(c or 0) for c in piece.split(";")])
         elif piece:
             yield piece, style
 
 
-def to_html(text: str) -> str:
-    "HTML with a span for each styled run."
-    return "".join(
-        html_run(html.escape(piece, quote=False), style)
-        for piece, style in runs(text)
-    )
-
-
-def html_run(piece: str, style: Style) -> str:
-    "One run: named colours are classes, others inline styles."
-    classes = [f"ansi-{f}" for f in FLAGS.values() if f in style]
-    rules = []
-    for field, rule in (("fg", "color"), ("bg", "background-color")):
-        colour = style.get(field, "")
-        if colour.startswith("#"):
-            rules.append(f"{rule}:{colour}")
-        elif colour:
-            classes.append(f"ansi-{field}-{colour}")
-    marks = f' class="{" ".join(classes)}"' if classes else ""
-    marks += f' style="{";".join(rules)}"' if rules else ""
-    return f"<span{marks}>{piece}</span>" if marks else piece
-
-
-def quoted(text: str) -> str:
-    "A Typst string."
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n") + '"'
-
-
-def to_typst(text: str) -> str:
-    "A Typst array of dictionaries, one for each run."
-    return (
-        "("
-        + "".join(
-            "("
-            + ", ".join(
-                f"{key}: {quoted(value)}"
-                for key, value in {"text": piece, **style}.items()
-            )
-            + "), "
-            for piece, style in runs(text)
-        )
-        + ")"
-    )
+def blocks(text: str, kind: str) -> Blocks:
+    "The text for each format: spans of HTML, an array for Typst."
+    page = ""
+    for piece, style in runs(text):
+        names = " ".join(f"ansi-{name}" for name in style.values())
+        piece = html.escape(piece, quote=False)
+        page += f'<span class="{names}">{piece}</span>' if names else piece
+    array = quoted([{"text": piece, **style} for piece, style in runs(text)])
+    call = f"#terminal(kind: {quoted(kind)}, json(bytes({quoted(array)})))"
+    page = f'<pre tabindex="0">{page}</pre>'
+    return [raw("html5", page), raw("typst", call)]

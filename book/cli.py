@@ -16,58 +16,49 @@ from .config import Book, load
 from .pandoc import BookError
 from .structure import read_chapter
 
-FORMATS = ("html", "pdf")
-
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     "Read the command line."
-    parser = argparse.ArgumentParser(
-        prog="python -m book", description=__doc__
-    )
-    parser.add_argument("--root", type=Path, default=Path("."))
-    parser.add_argument("--to", default="html,pdf", help="formats to write")
-    parser.add_argument(
-        "--check", action="store_true", help="list faults, keep no output"
-    )
-    parser.add_argument(
-        "--serve", nargs="?", type=int, const=8000, metavar="PORT"
-    )
-    options = parser.parse_args(argv)
-    options.to = options.to.split(",")
-    if unknown := set(options.to) - set(FORMATS):
-        parser.error(f"--to {','.join(unknown)}: only html and pdf")
-    return options
-
-
-def timed(start: float, message: str) -> None:
-    "Print a line of progress."
-    print(f"{message} {time.perf_counter() - start:.1f} s", flush=True)
+    parser = argparse.ArgumentParser("python -m book", description=__doc__)
+    add = parser.add_argument
+    add("--root", type=Path, default=Path("."), help="folder of _quarto.yml")
+    add("--to", choices=("html", "pdf"), help="write only this format")
+    add("--check", action="store_true", help="list faults, keep no output")
+    add("--serve", nargs="?", type=int, const=8000, metavar="PORT")
+    return parser.parse_args(argv)
 
 
 def read_book(root: Path) -> Book:
     "Read all sources and run the passes over the whole book."
-    start = time.perf_counter()
     book = load(root)
     for chapter in book.chapters:
         read_chapter(book, chapter)
     references.number_book(book)
-    references.link_references(book)
-    references.cite(book)
-    references.resolve_links(book)
-    timed(start, f"read {len(book.chapters)} chapters")
+    references.link_book(book)
     return book
 
 
-def write_book(book: Book, out: Path, formats: list[str]) -> None:
-    "Write the formats below `out`."
-    if "html" in formats:
-        start = time.perf_counter()
-        site.render(book, out)
-        timed(start, f"site {len(book.chapters)} pages")
-    if "pdf" in formats:
-        start = time.perf_counter()
-        pages = pdf.render(book, out)
-        timed(start, f"pdf {pages} pages")
+def build(root: Path, only: str | None, keep: bool = True) -> list[str]:
+    "Build the book, all of it or nothing; return the faults found."
+    start = time.perf_counter()
+    book = read_book(root)
+    output = root / book.options.get("project.output-dir", "_book")
+    out = Path(tempfile.mkdtemp(prefix="_book.", dir=root if keep else None))
+    try:
+        out.chmod(0o755)
+        if keep and only and output.is_dir():
+            shutil.copytree(output, out, dirs_exist_ok=True)
+        if only != "pdf":
+            site.render(book, out)
+        if only != "html":
+            print(f"{pdf.render(book, out)} pages of PDF")
+        if keep:
+            swap(out, output)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    seconds = time.perf_counter() - start
+    print(f"{len(book.chapters)} chapters in {seconds:.1f} s", flush=True)
+    return book.faults
 
 
 def swap(new: Path, old: Path) -> None:
@@ -79,32 +70,15 @@ def swap(new: Path, old: Path) -> None:
     shutil.rmtree(kept, ignore_errors=True)
 
 
-def build(root: Path, formats: list[str], keep: bool = True) -> list[str]:
-    "Build the book; return the faults found."
-    book = read_book(root)
-    where = root if keep else None
-    out = Path(tempfile.mkdtemp(prefix="_book.", dir=where))
-    try:
-        out.chmod(0o755)
-        if keep and book.output.is_dir() and len(formats) < len(FORMATS):
-            shutil.copytree(book.output, out, dirs_exist_ok=True)
-        write_book(book, out, formats)
-        if keep:
-            swap(out, book.output)
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
-    return book.faults
-
-
-def serve(root: Path, formats: list[str], port: int) -> None:
+def serve(root: Path, only: str | None, port: int) -> None:
     "Serve the book on this machine; build again when a source changes."
-    folder = str(load(root).output)
-    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    folder = load(root).options.get("project.output-dir", "_book")
+    handler = partial(SimpleHTTPRequestHandler, directory=root / folder)
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}/", flush=True)
     try:
-        watch(root, lambda: attempt(partial(build, root, formats)))
+        watch(root, partial(attempt, partial(build, root, only)))
     except KeyboardInterrupt:
         server.shutdown()
 
@@ -114,9 +88,8 @@ def watch(root: Path, changed: Callable[[], object], pause: float = 1) -> None:
     seen = times(root)
     while True:
         time.sleep(pause)
-        now = times(root)
-        if now != seen:
-            seen = now
+        before, seen = seen, times(root)
+        if before != seen:
             changed()
 
 
@@ -143,8 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     "Run the command; return the exit status."
     options = arguments(argv)
     if options.check:
-        action = partial(build, options.root, [*FORMATS], keep=False)
-        return attempt(action, "fault")
+        return attempt(partial(build, options.root, None, False), "fault")
     status = attempt(partial(build, options.root, options.to))
     if options.serve is not None and not status:
         serve(options.root, options.to, options.serve)

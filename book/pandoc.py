@@ -4,34 +4,23 @@ import hashlib
 import json
 import os
 import subprocess
-from functools import cache
 from pathlib import Path
 
-from .tree import Blocks, Element
+import pypandoc
+
+from .tree import Blocks
 
 API = [1, 23, 1]
 CACHE = Path(__file__).parents[1] / ".cache" / "book"
 MARKDOWN = (
     "markdown+lists_without_preceding_blankline+autolink_bare_uris"
-    "-auto_identifiers-implicit_header_references"
+    "-implicit_header_references"
 )
+READING = ("--strip-comments", "--preserve-tabs")
 
 
 class BookError(Exception):
     """A mistake in the sources or the set-up that stops the build."""
-
-
-@cache
-def executable() -> str:
-    "Path of the pandoc that comes with pypandoc_binary."
-    try:
-        import pypandoc
-
-        return pypandoc.get_pandoc_path()
-    except (ImportError, OSError):
-        raise BookError(
-            "pandoc is missing: pip install pypandoc_binary"
-        ) from None
 
 
 def run(args: list[str], text: str, salt: str = "") -> str:
@@ -41,7 +30,9 @@ def run(args: list[str], text: str, salt: str = "") -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8")
     done = subprocess.run(
-        [executable(), *args], input=text.encode(), capture_output=True
+        [pypandoc.get_pandoc_path(), *args],
+        input=text.encode(),
+        capture_output=True,
     )
     if done.returncode:
         raise BookError(f"pandoc failed: {done.stderr.decode().strip()}")
@@ -52,17 +43,14 @@ def run(args: list[str], text: str, salt: str = "") -> str:
     return done.stdout.decode()
 
 
-def parse(text: str, form: str = MARKDOWN) -> Element:
-    "Read markdown (or `form`) into a document tree."
-    return json.loads(run(["-f", form, "-t", "json"], text))
+def parse(text: str, form: str = MARKDOWN) -> Blocks:
+    "Read markdown (or `form`) into blocks."
+    return json.loads(run(["-f", form, "-t", "json", *READING], text))[
+        "blocks"
+    ]
 
 
-def document(blocks: Blocks) -> str:
-    "A document of these blocks, in JSON."
-    tree = {"pandoc-api-version": API, "meta": {}, "blocks": blocks}
-    return json.dumps(tree)
-
-
-def write(blocks: Blocks, form: str, *args: str) -> str:
+def write(blocks: Blocks, form: str, *args: str, salt: str = "") -> str:
     "Write blocks as `form`."
-    return run(["-f", "json", "-t", form, *args], document(blocks))
+    tree = {"pandoc-api-version": API, "meta": {}, "blocks": blocks}
+    return run(["-f", "json", "-t", form, *args], json.dumps(tree), salt)

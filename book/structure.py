@@ -1,15 +1,14 @@
-"""Turn Quarto's divs into boxes, and resolve images and comments."""
+"""Read a chapter into pandoc's tree, with Quarto's divs as boxes."""
 
 import json
-import posixpath
 import re
-from pathlib import Path
 
-from . import tree
-from .cells import Source
-from .config import Book, Chapter
-from .outputs import natural_width
-from .pandoc import parse
+from tools.nb_filter import joined
+
+from . import ansi, tree
+from .cells import Cell
+from .config import Book, Chapter, Pass, path_of
+from .pandoc import BookError, parse
 from .tree import Blocks, Element, Inlines
 
 LABELS = {
@@ -18,19 +17,21 @@ LABELS = {
     "lst": "Listing",
     "eq": "Equation",
     "sec": "Section",
-    "thm": "Theorem",
-    "lem": "Lemma",
-    "cor": "Corollary",
-    "prp": "Proposition",
-    "def": "Definition",
-    "exm": "Example",
     "exr": "Exercise",
     "predict": "Prediction",
 }
-THEOREMS = {"thm", "lem", "cor", "prp", "def", "exm", "exr"}
 CALLOUTS = ("note", "tip", "warning", "important", "caution")
-FORMATS = {"html": "html", "html:js": "html", "pdf": "typst", "typst": "typst"}
-PLAIN_DIVS = {"cap", "md"}
+BOXES = {"cell", "source", "output", "equation"}  # divs that are boxes
+DIVS = {  # what else a div may have
+    *("panel-tabset", "layout-ncol", "predict", "answer", "title", "collapse"),
+    *("export", "fold", "head", "lines", "kind"),
+    *(f"callout-{name}" for name in CALLOUTS),
+}
+# A displayed equation on lines of its own, with or without a label.
+EQUATION = re.compile(
+    r"(?m)^([ >]*)(\$\$(?:(?!\$\$)[\s\S])+\$\$)[ \t]*(?:\{(#eq-[\w-]+)\})?$"
+)
+EQUATION_DIV = r"\1\n\1::: {.equation \3}\n\1\2\n\1:::\n"
 
 
 def kind_of(label: str) -> str:
@@ -41,166 +42,181 @@ def kind_of(label: str) -> str:
 
 def read_chapter(book: Book, chapter: Chapter) -> None:
     "Read a chapter, with the answers to its exercises put in."
-    chapter.blocks = read(book, chapter.path)
-    answers = chapter.path.parent / "solutions" / chapter.path.name
-    found: dict[str, Blocks] = {}
-    if chapter.path.suffix == ".ipynb" and (book.root / answers).is_file():
-        found = split_answers(read(book, answers))
-    chapter.blocks = place_answers(book, chapter, found)
-    pair_predictions(book, chapter)
+    blocks = Reader(book, chapter).blocks()
+    if not blocks or blocks[0]["t"] != "Header" or blocks[0]["c"][0] != 1:
+        raise BookError(f"{chapter.key} has no heading of level 1 on top")
+    if blocks[1:] and blocks[1]["t"] == "BlockQuote":
+        blocks[1] = tree.box("subtitle", blocks[1]["c"])
+    folder, _, name = chapter.key.rpartition("/")
+    path, answers = f"{folder}/solutions/{name}", {}
+    if (book.root / path).is_file():
+        answers = answers_in(Reader(book, Chapter(path)).blocks())
+    chapter.blocks = placed(blocks, answers)
+    for label in answers:
+        book.fault(chapter.key, f"the solution of {label} has no exercise")
 
 
-def read(book: Book, path: Path) -> Blocks:
-    "Blocks of a file, in boxes."
-    source = Source(book, path)
-    reader = Normaliser(book, source)
-    return reader.visit(source.blocks())
+class Reader(Pass):
+    """Turns one file into blocks."""
 
+    def blocks(self) -> Blocks:
+        "The blocks of the file."
+        key = self.chapter.key
+        text = (self.book.root / key).read_text(encoding="utf-8")
+        cells = [{"cell_type": "markdown", "source": text}]
+        if key.endswith(".ipynb"):
+            try:
+                cells = json.loads(text)["cells"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise BookError(f"{key} is not a notebook: {error}") from None
+            self.book.add_file(key)
+        return self.visit(parse("\n\n".join(map(self.markdown, cells))))
 
-class Normaliser(tree.Visitor):
-    """Changes the elements of one file, children first."""
+    def markdown(self, cell: dict) -> str:
+        "The markdown of a cell."
+        if cell["cell_type"] == "code":
+            where = f"{self.chapter.key} cell {cell.get('id')}"
+            return Cell(self.book, where, cell).markdown()
+        return EQUATION.sub(EQUATION_DIV, joined(cell["source"]))
 
-    def __init__(self, book: Book, source: Source) -> None:
-        self.book, self.source = book, source
-        self.where = source.path.as_posix()
-        self.folder = posixpath.dirname(self.where)
+    def on_header(self, item: Element) -> Blocks | None:
+        "Drop the headings that nbdev leaves out of its contents."
+        return [] if tree.plain(item).endswith(" - ") else None
 
     def on_table(self, item: Element) -> Element | None:
         "A table of markdown with a label."
         (label, *_), (_, caption) = item["c"][:2]
-        if not kind_of(label):
+        if kind_of(label) != "tbl":
             return None
         item["c"][:2] = [tree.attributes(), [None, []]]
-        return tree.box("float", [item], first_inlines(caption), id=label)
+        return float_of(label, [item], first_inlines(caption))
 
-    def cell(self, item: Element) -> Blocks:
-        "The code cell for its placeholder."
-        (_, _, pairs), inner = item["c"]
-        cell = self.source.cells[int(dict(pairs)["n"])]
-        reader = Normaliser(self.book, self.source)
-        reader.where = cell.where
-
-        def change(part: Element) -> None:
-            if part["t"] == "Image":
-                reader.on_image(part)
-
-        return tree.walk([cell.box(inner)], change)
-
-    def on_rawinline(self, item: Element) -> Blocks | None:
-        "Drop comments; other markup would be missing from the PDF."
+    def on_rawinline(self, item: Element) -> None:
+        "Note markup that would be missing from the PDF."
         form, text = item["c"]
-        if form != "html":
-            return None
-        if re.sub(r"(?s)<!--.*?-->|</\w+>", "", text).strip():
-            self.book.fault(self.where, f"raw HTML is web only: {text}")
-            return None
-        return []
+        if form == "html" and text and not text.startswith("</"):
+            self.fault(f"raw HTML is web only: {text}")
 
     on_rawblock = on_rawinline
 
-    def on_image(self, item: Element) -> None:
+    def on_image(self, item: Element) -> Element | None:
         "Take in the file of an image, and settle its size and its alt."
-        (_, _, pairs), caption, (url, _) = item["c"]
-        name = url.lstrip("/") if url[0] == "/" else self.take_in(url)
-        if name is None:
-            self.book.fault(self.where, f"image {url} is missing")
-            item.update(tree.string(f"[{url}]"))
-            return
-        options, words = dict(pairs), tree.plain(caption).strip()
-        alt = options.pop("fig-alt", "")
-        options["implied"] = "" if alt else "yes"
-        options["alt"] = alt or words or "figure"
-        if not (alt or words):
-            self.book.fault(self.where, f"image {url} has no alt text")
-        points = natural_width(self.book.files[name], Path(name).suffix)
+        (_, classes, pairs), _, (url, _) = item["c"]
+        name, options = path_of(self.chapter.key, url), dict(pairs)
+        if not self.book.add_file(name):
+            self.fault(f"image {url} is missing")
+            return tree.element("Str", f"[{url}]")
+        if "fig-alt" not in options:
+            self.fault(f"image {url} has no fig-alt")
+        options["alt"] = options.pop("fig-alt", "figure")
+        data = self.book.files[name]
+        if not re.fullmatch(r"[\d.]+%", options.get("width", "1%")):
+            self.fault(f"width of {url} is not in %, and not honoured")
+            del options["width"]
+        points = natural_width(data)
         if points and "width" not in options:
             options["points"] = f"{points:.0f}"
-        item["c"][0][2] = [*map(list, options.items())]
-        item["c"][1:] = [[], [f"/{name}", ""]]
-
-    def take_in(self, url: str) -> str | None:
-        "Add a local file to the book; return its path from the root."
-        name = posixpath.normpath(posixpath.join(self.folder, url))
-        return name if self.book.add_file(name) else None
+        if b"<svg" in data and b"<image" in data:
+            classes.append("on-white")
+        about = tree.attributes("", *classes, **options)
+        item["c"] = [about, [], [f"/{name}", ""]]
+        return None
 
     def on_figure(self, item: Element) -> Element:
-        "A figure of markdown; its alt text may not be its caption."
+        "A figure of markdown."
         (label, *_), (_, caption), body = item["c"]
-        head = first_inlines(caption)
-        name = label or tree.plain(head)
-        if '["implied", "yes"]' in json.dumps(body):
-            self.book.fault(self.where, f"figure {name} has no fig-alt")
-        return tree.box("float", body, head, id=label)
+        return float_of(label, body, first_inlines(caption))
 
-    def on_codeblock(self, item: Element) -> Element | None:
-        "A code block, which may be a listing."
+    def on_codeblock(self, item: Element) -> Element | Blocks | None:
+        "A block of code, which may be a listing, or an output."
         (label, classes, pairs), text = item["c"]
-        options = dict(pairs)
-        wide = [line for line in text.split("\n") if len(line) > 79]
-        if wide:
-            message = f"code of more than 79 columns: {wide[0].strip()}"
-            self.book.fault(self.where, message)
+        if "terminal" in classes:
+            return ansi.blocks(text, classes[-1])
+        if "shown-html" in classes:
+            tables = re.findall(r"(?s)<table.*?</table>", text)
+            return parse("".join(tables) or text, "html")
+        if "shown-markdown" in classes:
+            return self.visit(parse(text))
+        if wide := [line for line in text.split("\n") if len(line) > 79]:
+            self.fault(f"code of more than 79 columns: {wide[0].strip()}")
         if kind_of(label) != "lst":
             return None
-        caption = first_inlines(parse(options.get("lst-cap", ""))["blocks"])
-        code = tree.code(text, *classes)
-        return tree.box("float", [code], caption, id=label)
+        caption = first_inlines(parse(dict(pairs).get("lst-cap", "")))
+        item["c"][0] = tree.attributes("", *classes)
+        return float_of(label, [item], caption)
 
-    def on_div(self, item: Element) -> Element | Blocks | None:
+    def on_div(self, item: Element) -> Element | None:
         "A div of Quarto's as a box."
         (label, classes, pairs), body = item["c"]
         options = dict(pairs)
-        if "placeholder" in classes:
-            return self.cell(item)
-        kind, columns = kind_of(label), options.get("layout-ncol")
-        callout = [c for c in CALLOUTS if f"callout-{c}" in classes]
-        if callout:
-            return self.callout(item, callout[0], options)
-        if kind in THEOREMS or "proof" in classes:
-            head, body = heading_first(body)
-            return tree.box("theorem", flat(body), head, id=label, kind=kind)
+        if unknown := {*classes, *options} - DIVS - BOXES:
+            self.fault(f"div: {unknown} not honoured")
+        if BOXES.intersection(classes):
+            head = tree.words(options.pop("head", ""))
+            return tree.box(classes[0], flat(body), head, id=label, **options)
         if "panel-tabset" in classes:
             return tabset(body)
-        if any(c.startswith("content-") for c in classes):
-            return conditional(classes, options, body)
-        if kind in ("fig", "tbl") and body[-1:]:
-            return figure_of(label, body, columns)
-        unknown = set(classes) - PLAIN_DIVS
-        if unknown and not label.startswith("ref"):
-            self.book.fault(self.where, f"div class {unknown} not honoured")
-        return tree.grid(body, columns) if columns else None
-
-    def callout(
-        self, item: Element, kind: str, options: dict[str, str]
-    ) -> Element:
-        "A callout; its title is an attribute or its first heading."
-        (label, classes, _), body = item["c"]
+        if kind_of(label) in ("fig", "tbl"):
+            return self.figure(label, body, options.get("layout-ncol"))
         head, body = heading_first(body)
+        if kind_of(label) == "exr":
+            return tree.box("exercise", flat(body), head, id=label)
+        kinds = [kind for kind in CALLOUTS if f"callout-{kind}" in classes]
+        if not kinds:
+            return None
         if "title" in options:
-            head = first_inlines(parse(options["title"])["blocks"])
-        more = {"predict", "answer"} & set(classes)
-        return tree.box(
-            "callout",
-            flat(body),
-            head or [tree.string(kind.title())],
-            id=label,
-            kind=kind,
-            more=more.pop() if more else None,
-            collapse=options.get("collapse"),
-        )
+            head = first_inlines(parse(options.pop("title")))
+        head = head or tree.words(kinds[0].title())
+        more = " ".join({"predict", "answer"}.intersection(classes))
+        options |= {"id": label, "kind": kinds[0], "more": more}
+        return tree.box("callout", flat(body), head, **options)
+
+    def figure(
+        self, label: str, body: Blocks, columns: str | None
+    ) -> Element | None:
+        "A div that is a figure or table, its last paragraph the caption."
+        wanted = "Table" if label.startswith("tbl-") else "Image"
+        if f'"{wanted}"' not in json.dumps(body):
+            self.fault(f"{label} without a stored {wanted.lower()}")
+            return None
+        caption: Inlines = []
+        if body[-1]["t"] in ("Para", "Plain") and tree.plain(body[-1]).strip():
+            caption = body.pop()["c"]
+        else:
+            self.fault(f"{label} has no caption")
+        if columns or any(tree.is_box(part, "float") for part in body):
+            body = [subfigure(n, part) for n, part in enumerate(body)]
+            columns = columns or "1"
+        return float_of(label, body, caption, columns)
 
 
-def figure_of(label: str, body: Blocks, columns: str | None) -> Element:
-    "A div that is a figure: its last paragraph is the caption."
-    has_caption = body[-1]["t"] in ("Para", "Plain")
-    caption = body.pop()["c"] if has_caption else []
-    parts = []
-    for item in body:
-        found = tree.unbox(item)
-        if found and found.id.startswith(f"{label}-"):
-            item = tree.box("subfig", found.body, found.head, id=found.id)
-        parts.append(item)
-    return tree.box("float", tree.grid(parts, columns), caption, id=label)
+def natural_width(data: bytes) -> float | None:
+    "Width in points that an image states: SVG, or PNG with a density."
+    if data.startswith(b"\x89PNG"):
+        at = data.find(b"pHYs", 0, 4096)
+        stated = int.from_bytes(data[at + 4 : at + 8], "big") * 0.0254
+        density = stated if at > 0 else 144
+        return int.from_bytes(data[16:20], "big") * 72 / density
+    tag = re.search(rb'<svg[^>]*?\bwidth="([\d.]+)(pt|px)?"', data)
+    scale = 1 if tag and tag[2] == b"pt" else 0.75
+    return float(tag[1]) * scale if tag else None
+
+
+def float_of(
+    label: str, body: Blocks, caption: Inlines, columns: str | None = None
+) -> Element:
+    "A figure, table or listing."
+    kind = kind_of(label) or "fig"
+    return tree.box("float", body, caption, id=label, kind=kind, ncol=columns)
+
+
+def subfigure(index: int, part: Element) -> Element:
+    "A part of a figure, numbered with a letter if it has a label."
+    found = tree.unbox(part)
+    if found is None or found.name != "float":
+        return tree.box("subfig", [part])
+    about = {"id": found.id, "label": f"({chr(ord('a') + index)})"}
+    return tree.box("subfig", found.body, found.head, **about)
 
 
 def first_inlines(blocks: Blocks) -> Inlines:
@@ -216,126 +232,67 @@ def heading_first(body: Blocks) -> tuple[Inlines, Blocks]:
 
 
 def flat(body: Blocks) -> Blocks:
-    "Blocks whose headings are bold lines, kept out of the contents."
-    return [
-        tree.element("Para", [tree.element("Strong", item["c"][2])])
-        if item["t"] == "Header"
-        else item
-        for item in body
-    ]
+    "Blocks as paragraphs, with headings in bold, out of the contents."
+    blocks = []
+    for item in body:
+        if item["t"] == "Header":
+            strong = tree.element("Strong", item["c"][2])
+            item = tree.element("Para", [strong])
+        elif item["t"] == "Plain":
+            item = tree.element("Para", item["c"])
+        blocks.append(item)
+    return blocks
 
 
 def tabset(body: Blocks) -> Element:
-    "Tabs at the level of the first heading."
-    level = next((b["c"][0] for b in body if b["t"] == "Header"), 0)
-    tabs: list[tuple[Inlines, Blocks]] = []
+    "Tabs at the level of the first heading, and a head with their names."
+    levels = [item["c"][0] for item in body if item["t"] == "Header"]
+    names: Inlines = []
+    tabs: Blocks = []
     for item in body:
-        if item["t"] == "Header" and item["c"][0] == level:
-            tabs.append((item["c"][2], []))
+        if item["t"] == "Header" and item["c"][0] == levels[0]:
+            title = item["c"][2]
+            names.append(
+                tree.element("Span", tree.attributes("", "tab"), title)
+            )
+            tabs.append(tree.box("tab", [], title))
         elif tabs:
-            tabs[-1][1].append(item)
-    small = all(is_picture(blocks) for _, blocks in tabs)
-    boxes = [tree.box("tab", flat(blocks), head) for head, blocks in tabs]
-    return tree.box("tabset", boxes, small="yes" if small else None)
+            tabs[-1]["c"][1] += flat([item])
+    small = all(is_picture(tab["c"][1][1:]) for tab in tabs)
+    return tree.box("tabset", tabs, names, small="yes" if small else None)
 
 
 def is_picture(blocks: Blocks) -> bool:
-    "Whether a tab holds one image, or a cell that shows only one."
-    if len(blocks) != 1:
-        return False
-    inner = tree.unbox(blocks[0])
-    if inner is not None:
-        return inner.name in ("cell", "output") and is_picture(inner.body)
-    content = blocks[0].get("c") or [{}]
-    return len(content) == 1 and content[0].get("t") == "Image"
+    "Whether images are all there is."
+    text = json.dumps(blocks)
+    others = re.search('"t": "(Str|Math|Code|CodeBlock|RawBlock|Table)"', text)
+    return '"t": "Image"' in text and not others
 
 
-def conditional(
-    classes: list[str], options: dict[str, str], body: Blocks
-) -> Blocks:
-    "Content of one format only."
-    form = options.get("when-format") or options.get("unless-format")
-    shown = ("content-visible" in classes) == ("when-format" in options)
-    return [
-        tree.box("only", body, form=name)
-        for name in ("html", "typst")
-        if (FORMATS.get(str(form)) == name) == shown
-    ]
-
-
-def split_answers(blocks: Blocks) -> dict[str, Blocks]:
-    "Blocks below each heading `{#sol-name}`, by the exercise's label."
-    answers: dict[str, Blocks] = {}
-    current: Blocks = []
+def answers_in(blocks: Blocks) -> dict[str, Element]:
+    "Folded answers from the blocks below each heading `{#sol-name}`."
+    answers: dict[str, Element] = {}
+    about = {"kind": "note", "more": "answer", "collapse": "true"}
     for item in blocks:
-        if item["t"] == "Header" and item["c"][1][0].startswith("sol-"):
-            current = []
-            answers["exr-" + item["c"][1][0][4:]] = current
-        else:
-            current.append(item)
+        label = item["c"][1][0] if item["t"] == "Header" else ""
+        if label.startswith("sol-"):
+            head = tree.words("Solution")
+            answer = tree.box("callout", [], head, id=label, **about)
+            answers[f"exr-{label[4:]}"] = answer
+        elif answers:
+            answer["c"][1] += flat([item])
     return answers
 
 
-def place_answers(
-    book: Book, chapter: Chapter, answers: dict[str, Blocks]
-) -> Blocks:
+def placed(blocks: Blocks, answers: dict[str, Element]) -> Blocks:
     "Put each answer after its exercise and the cells that follow it."
-    placed: Blocks = []
+    result: Blocks = []
     pending: Blocks = []
-    for item in [*chapter.blocks, None]:
-        if item is None or not tree.is_box(item, "cell"):
-            placed, pending = placed + pending, []
-        if item is None:
-            break
-        placed.append(item)
-        label = item["c"][0][0] if tree.is_box(item, "theorem") else ""
-        if not label.startswith("exr-"):
-            continue
+    for item in blocks:
+        if not tree.is_box(item, "cell"):
+            result, pending = result + pending, []
+        result.append(item)
+        label = item["c"][0][0] if item["t"] == "Div" else ""
         if label in answers:
-            pending = [answer_box(label, answers.pop(label))]
-        else:
-            book.fault(chapter.key, f"{label} has no solution")
-    for label in answers:
-        book.fault(chapter.key, f"the solution of {label} has no exercise")
-    return placed
-
-
-def answer_box(label: str, body: Blocks) -> Element:
-    "A folded solution."
-    return tree.box(
-        "callout",
-        flat(body),
-        [tree.string("Solution")],
-        id="sol-" + label[4:],
-        kind="note",
-        more="answer",
-        collapse="true",
-        owner=label,
-    )
-
-
-def pair_predictions(book: Book, chapter: Chapter) -> None:
-    "Give each predict-first box and the answer after it labels."
-    name, count, is_open = chapter.path.stem, 0, False
-
-    def change(item: Element) -> None:
-        nonlocal count, is_open
-        found = tree.unbox(item)
-        more = found.pairs.get("more") if found else None
-        if more is None or "owner" in found.pairs:
-            return
-        if (more == "predict") == is_open:
-            words = tree.plain(found.body).strip()[:40]
-            book.fault(chapter.key, f"{more} box out of turn: {words}")
-            if more == "answer":
-                return
-        is_open = more == "predict"
-        count += is_open
-        label = f"predict-{name}-{count}"
-        item["c"][0][0] = label if is_open else f"{label}-answer"
-        if not is_open:
-            item["c"][0][2].append(["owner", label])
-
-    chapter.blocks = tree.walk(chapter.blocks, change)
-    if is_open:
-        book.fault(chapter.key, "a predict box has no answer")
+            pending = [answers.pop(label)]
+    return result + pending

@@ -1,11 +1,16 @@
 """Build, walk and read pandoc's syntax tree, and the boxes in it."""
 
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 Element = dict[str, Any]
 Blocks = list[Element]
 Inlines = list[Element]
+Change = Callable[[Element], Element | list[Element] | None]
+
+SPACES = ("Space", "SoftBreak", "LineBreak")
+SILENT = ("RawInline", "RawBlock", "Note", "Image")
 
 
 def element(kind: str, *content: Any) -> Element:
@@ -19,22 +24,9 @@ def attributes(name: str = "", *classes: str, **pairs: Any) -> list:
     return [name, list(classes), kept]
 
 
-SPACE: Element = {"t": "Space"}
-
-
-def string(text: str) -> Element:
-    "Text without spaces."
-    return element("Str", text)
-
-
-def line(inlines: Inlines) -> Element:
-    "Inlines as a block that is no paragraph."
-    return element("Plain", inlines)
-
-
-def span(inlines: Inlines, *classes: str) -> Element:
-    "Inlines with classes."
-    return element("Span", attributes("", *classes), inlines)
+def words(text: str) -> Inlines:
+    "Plain text as inlines."
+    return [element("Str", text)] if text else []
 
 
 def link(inlines: Inlines, url: str, *classes: str) -> Element:
@@ -42,27 +34,14 @@ def link(inlines: Inlines, url: str, *classes: str) -> Element:
     return element("Link", attributes("", *classes), inlines, [url, ""])
 
 
-def code(text: str, *classes: str) -> Element:
-    "A block of code."
-    return element("CodeBlock", attributes("", *classes), text)
+def raw(form: str, text: str, kind: str = "RawBlock") -> Element:
+    "Text that only the writer of `form` prints."
+    return element(kind, form, text)
 
 
-def words(text: str) -> Inlines:
-    "Plain text as inlines."
-    spaced: Inlines = []
-    for word in text.split():
-        spaced += [SPACE, string(word)]
-    return spaced[1:]
-
-
-def raw(form: str, text: str) -> Element:
-    "A block that only the writer of `form` prints."
-    return element("RawBlock", form, text)
-
-
-def raw_inline(form: str, text: str) -> Element:
-    "Inline text that only the writer of `form` prints."
-    return element("RawInline", form, text)
+def quoted(value: Any) -> str:
+    "A string or a number in JSON, which Typst reads too."
+    return json.dumps(value, ensure_ascii=False)
 
 
 class Box(NamedTuple):
@@ -76,24 +55,11 @@ class Box(NamedTuple):
 
 
 def box(
-    name: str,
-    body: Blocks,
-    head: Inlines | None = None,
-    *,
-    id: str = "",
-    **pairs: Any,
+    name: str, body: Blocks, head: Inlines | None = None, **pairs: Any
 ) -> Element:
     "A box as an element of the tree: a div whose first child is its head."
-    title = element("Plain", head or [])
-    return element("Div", attributes(id, "box", name, **pairs), [title, *body])
-
-
-def grid(blocks: Blocks, columns: Any) -> Blocks:
-    "Blocks side by side, if columns are asked for."
-    if not columns:
-        return blocks
-    slots = [box("slot", [block]) for block in blocks]
-    return [box("gridof", slots, ncol=columns)]
+    about = attributes(pairs.pop("id", ""), "box", name, **pairs)
+    return element("Div", about, [element("Plain", head or []), *body])
 
 
 def unbox(item: Element) -> Box | None:
@@ -104,13 +70,10 @@ def unbox(item: Element) -> Box | None:
     return Box(classes[1], name, dict(pairs), head["c"], body)
 
 
-def is_box(item: Element, *names: str) -> bool:
-    "Whether the element is a box, with one of the names if any."
+def is_box(item: Element, name: str) -> bool:
+    "Whether the element is a box of that name."
     found = unbox(item)
-    return found is not None and (found.name in names or not names)
-
-
-Change = Callable[[Element], Element | list[Element] | None]
+    return found is not None and found.name == name
 
 
 def walk(node: Any, change: Change) -> Any:
@@ -143,7 +106,7 @@ class Visitor:
 
     def change(self, item: Element) -> Element | list[Element] | None:
         "What takes the place of an element."
-        name = "box" if is_box(item) else item["t"].lower()
+        name = "box" if unbox(item) else item["t"].lower()
         method = getattr(self, f"on_{name}", None)
         return method(item) if method else None
 
@@ -152,16 +115,13 @@ def plain(node: Any) -> str:
     "The words of a tree, for the search index and for messages."
     if isinstance(node, list):
         return "".join(map(plain, node))
-    if not isinstance(node, dict) or "t" not in node:
+    if not isinstance(node, dict) or node.get("t") in (None, *SILENT):
         return ""
     kind, content = node["t"], node.get("c")
-    if kind == "Str":
-        return content
-    if kind in ("Space", "SoftBreak", "LineBreak"):
+    if kind in SPACES:
         return " "
     if kind in ("Code", "Math", "CodeBlock"):
-        return f"{content[1]} " if kind == "CodeBlock" else content[1]
-    if kind in ("RawInline", "RawBlock", "Note", "Image"):
-        return ""
-    end = " " if kind in ("Para", "Plain", "Header", "Div") else ""
-    return plain(content) + end
+        content = content[1]
+    text = content if isinstance(content, str) else plain(content)
+    inline = kind not in ("Para", "Plain", "Header", "Div", "CodeBlock")
+    return text if inline else f"{text} "

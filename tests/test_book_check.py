@@ -26,48 +26,54 @@ FAULTS = {
     "citation": (md("[@nobody2020]"), "unknown citation @nobody2020"),
     "file": (md("[x](none.txt)"), "dead link none.txt"),
     "chapter": (md("[x](09_none.ipynb)"), "dead link 09_none.ipynb"),
-    "anchor": (md("[x](#none)"), "dead link nbs/02_second.ipynb#none"),
+    "anchor": (md("[x](#none)"), "dead link #none"),
     "image": (md("![x](none.png)"), "image none.png is missing"),
     "outside": (md("[x](../../x.txt)"), "dead link ../../x.txt"),
     "remote": (md("![x](https://a.org/b.png)"), "is missing"),
-    "alt": (md("![](images/box.svg) x"), "image images/box.svg has no alt"),
+    "alt": (
+        md("![](images/box.svg) x"),
+        "image images/box.svg has no fig-alt",
+    ),
     "figure alt": (
         md("![Caption](images/box.svg){#fig-x}"),
-        "figure fig-x has no fig-alt",
+        "image images/box.svg has no fig-alt",
     ),
-    "cell alt": (code("plot()", IMAGE), "cell c02: image /media/"),
+    "cell alt": (code("plot()", IMAGE), "cell c01: image without fig-alt"),
     "glyph": (md("Hangul 한."), "02_second.ipynb: PDF/UA-1 error: the text"),
-    "wide": (code("x" * 80), "cell c02: code of more than 79 columns: xxx"),
+    "wide": (
+        code("x" * 80),
+        "02_second.ipynb: code of more than 79 columns: xxx",
+    ),
     "wide block": (md(f"```\n{'y' * 80}\n```"), "more than 79 columns: yyy"),
     "class": (md("::: {.column-margin}\nx\n:::"), "column-margin"),
     "formula": (md("$\\nosuch x$"), "formula not understood: $\\nosuch x$"),
     "option": (code("#| fig-width: 3\nx"), "option fig-width is not honoured"),
     "directive": (code("#| hide_input\nx"), "option hide_input is not"),
-    "yaml": (code("#| label: [\nx"), "cell c02: the #| lines are not YAML"),
+    "yaml": (code("#| label: [\nx"), "cell c01: the #| lines are not YAML"),
     "html": (md("a <kbd>b</kbd>"), "raw HTML is web only: <kbd>"),
     "label": (
         code("#| label: fig-x\n#| fig-cap: c\nx", stream("no figure")),
-        "cell c02: label fig-x without a stored image",
+        "fig-x without a stored image",
     ),
     "caption": (
         code("#| label: fig-x\n#| fig-alt: a\nx", IMAGE),
-        "cell c02: fig-x has no caption",
+        "fig-x has no caption",
     ),
     "error": (
         code("x", book_sample.error()),
-        "cell c02: stored error without `#| error: true`",
+        "cell c01: stored error without `#| error: true`",
     ),
     "solution": (
         md("::: {#exr-new}\nDo it.\n:::"),
-        "nbs/02_second.ipynb: exr-new has no solution",
+        "nbs/02_second.ipynb: exr-new has no answer",
     ),
     "answer": (
         md("::: {.callout-note .answer}\nForty-two.\n:::"),
-        "answer box out of turn: Forty-two.",
+        "answer without a question",
     ),
     "prediction": (
         md("::: {.callout-tip .predict}\nWhat?\n:::"),
-        "a predict box has no answer",
+        "predict-02_second-1 has no answer",
     ),
 }
 
@@ -104,7 +110,7 @@ def test_solution_without_exercise(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("book:", "book:\n  sidebar: {style: docked}", "book.sidebar"),
+        ("book:", "book:\n  sidebar: {style: docked}", "book.sidebar.style"),
         ("format:", "lightbox: true\nformat:", "lightbox"),
         ("toc-depth", "number-depth", "format.html.number-depth"),
     ],

@@ -16,7 +16,10 @@ DIRECTIVE = re.compile(
     r"(default_exp|exporti?|exports|hide|hide_input|hide_output|eval"
     r"|skip_showdoc|skip_exec)\b\s*(.*)"
 )
-CONTROL = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
+COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
+CONTROL = re.compile(
+    r"\x1b(?:\[[0-9;?]*[A-Za-ln-z]|\][^\x07]*\x07|[()][A-Z0-9])"
+)
 DROPPED = {"hide", "default_exp"}
 
 
@@ -39,10 +42,15 @@ def split_options(source):
     return directives, options, "\n".join(lines).strip("\n")
 
 
-def strip_codes(text):
-    "Remove terminal codes and keep the last frame of progress lines."
+def screen(text):
+    "Remove codes but colours; keep the last frame of progress lines."
     lines = CONTROL.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").split("\r")[-1] for line in lines)
+
+
+def strip_codes(text):
+    "Remove terminal codes and keep the last frame of progress lines."
+    return screen(COLOUR.sub("", text))
 
 
 def clean_output(output):

@@ -48,10 +48,9 @@ SVG = (
 )
 TABLE = (
     "<style>th {color: red}</style><table class='dataframe'><thead><tr>"
-    "<th>text</th><th>tokens</th></tr></thead><tbody><tr><td>prose</td>"
+    "<th></th><th>text</th><th>tokens</th></tr></thead><tbody><tr><th>0</th><td>prose</td>"
     "<td>241</td></tr></tbody></table>"
 )
-TOKENS = '<div><span style="background-color: #fde9b5">Li</span>ly</div>'
 
 
 def png(width: int = 4, height: int = 3) -> str:
@@ -68,9 +67,9 @@ def png(width: int = 4, height: int = 3) -> str:
     return base64.b64encode(data).decode()
 
 
-def md(text: str, **more: object) -> dict:
+def md(text: str) -> dict:
     "A markdown cell."
-    return {"cell_type": "markdown", "source": text.strip("\n"), **more}
+    return {"cell_type": "markdown", "source": text.strip("\n")}
 
 
 def code(text: str, *outputs: dict) -> dict:
@@ -113,7 +112,7 @@ FIRST = [
     md("""
 Byte-pair encoding [@vaswani2017, sec. 2] maps $V$ with $\\log x$.[^note]
 See @fig-drawn, @fig-made, @fig-pair-2, @tbl-pipe, @tbl-html, @lst-loop,
-@eq-zipf, @exr-trip, @exm-one, [-@eq-zipf] and @sec-second.
+@eq-zipf, @exr-trip, [-@eq-zipf], [Figs @fig-made] and @sec-second.
 <!-- from: runs/first.json -->
 
 [^note]: A note with `code`.
@@ -167,29 +166,27 @@ plot()
 """,
         shown("image/svg+xml", SVG),
     ),
+    md("::: {#fig-pair layout-ncol=2}"),
     code(
-        """
-#| label: fig-pair
-#| fig-cap: A pair
-#| fig-subcap: [Slow, Fast]
-#| fig-alt: Two boxes
-#| layout-ncol: 2
-#| echo: false
-plot()
-""",
+        '#| label: fig-pair-1\n#| fig-cap: Slow\n#| fig-alt: A "dot" on a \\\n'
+        "#| echo: false\nplot()",
         shown("image/png", png()),
+    ),
+    code(
+        "#| label: fig-pair-2\n#| fig-cap: Fast\n#| fig-alt: A box\n"
+        "#| echo: false\nplot()",
         shown("image/png", png(5)),
     ),
+    md("A pair\n:::"),
     code(
         "#| label: tbl-html\n#| tbl-cap: A frame\nframe",
         shown("text/html", TABLE),
     ),
     code(
         "#| lst-label: lst-loop\n#| lst-cap: The loop\nfor x in y:\n    pass",
-        shown("text/markdown", "**bold** and $y$"),
-        shown("text/latex", "$$z^2$$"),
+        shown("text/markdown", "**bold** and $y$\n\n:::"),
+        shown("text/plain", "````\n:::"),
     ),
-    code("tokens()", shown("text/html", TOKENS)),
     code("#| error: true\nboom()", error()),
     code("#| include: false\nx = 'not shown'"),
     code("#| output: false\ny = 'shown'", stream("not printed")),
@@ -237,18 +234,7 @@ y = x
 Text.
 :::
 
-::: {.content-visible when-format="html"}
-Only on the web.
-:::
-
-::: {.content-hidden when-format="html"}
-Only on paper.
-:::
-
-::: {#exm-one}
-## Small
-An example.
-:::
+## Hidden heading -
 
 ## Exercises
 
@@ -259,6 +245,7 @@ Show that it holds.
 """),
     code("#| eval: false\nanswer = ..."),
     md("After the stub. [Up](#sec-count)"),
+    md('Text ![](images/heat.svg){fig-alt="Heat"} and $$a$$ inside.'),
 ]
 SOLUTION = [
     md("# Solutions"),
@@ -267,10 +254,6 @@ SOLUTION = [
 ]
 SECOND = [
     md("# Second {#sec-second}\n\nNo subtitle.\n\n## End {#sec-end}\n\nEnd."),
-    md(
-        "Text ![inside](attachment:a.png) text.",
-        attachments={"a.png": {"image/png": png(6)}},
-    ),
 ]
 
 
@@ -286,6 +269,7 @@ def make(root: Path) -> Path:
         "nbs/02_second.ipynb": notebook(SECOND),
         "nbs/solutions/01_first.ipynb": notebook(SOLUTION),
         "nbs/images/box.svg": SVG,
+        "nbs/images/heat.svg": SVG.replace("<rect", "<image"),
     }
     for name, text in texts.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
