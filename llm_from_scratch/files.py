@@ -93,8 +93,8 @@ def read_pieces(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no file {path}; check the path, or get TinyStories "
-            "as the README says"
+            f"there is no file {path}; check the path, and that it names a "
+            "file, not a folder"
         )
     position, rest = 0, b""
     with path.open("rb") as file:

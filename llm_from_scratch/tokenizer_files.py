@@ -64,6 +64,11 @@ def to_json(
     "Describe a tokenizer in the schema of Hugging Face's `tokenizers`."
     hidden = set(special_tokens.values())
     names = {to_symbols(b): i for i, b in vocab.items() if i not in hidden}
+    if both := names.keys() & special_tokens:
+        raise ValueError(
+            f"the special tokens {sorted(both)} are spelled like ordinary "
+            "tokens, which a tokenizer.json cannot tell apart; rename them"
+        )
     pairs = [[to_symbols(left), to_symbols(right)] for left, right in merges]
     model = {"type": "BPE", **dict.fromkeys(UNUSED[:4]), "fuse_unk": False}
     model |= {"byte_fallback": False, "ignore_merges": False}

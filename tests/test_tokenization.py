@@ -26,10 +26,16 @@ from llm_from_scratch.tokenization import (
     GPT2,
     GPT4,
     BPETokenizer,
+    ChunkIds,
+    Encoder,
     PreTokenizer,
+    Vocabulary,
+    WordIds,
     WordPairs,
+    count_corpus,
     count_words,
     learn_merges,
+    tie_key,
     train_bpe,
 )
 from llm_from_scratch.tokenizer_files import from_symbols, to_symbols
@@ -1139,3 +1145,56 @@ def test_ids_out_of_order_have_no_place_in_tiktoken():
     tokenizer = BPETokenizer(vocab, [(b"a", b"b"), (b"c", b"d")])
     with pytest.raises(ValueError, match="not in the order of the merges"):
         tokenizer.to_tiktoken()
+
+
+# ----------------------------------------------------- the parts by themselves
+
+
+def test_tie_keys_order_tokens():
+    space, letter = (tie_key("first", b, bytes([b])) for b in (32, 97))
+    assert letter < space < tie_key("first", 256, b"ab")
+    assert tie_key("greater", 0, b"ab") < tie_key("greater", 0, b"a")
+    assert tie_key("greater", 0, b"b") < tie_key("greater", 0, b"ab")
+
+
+def test_count_corpus_is_count_words_of_its_documents():
+    texts = [make_story(seed) for seed in range(20)]
+    whole = END.join(texts)
+    assert count_corpus(whole, [END]) == count_words(texts)
+    assert count_corpus(texts, workers=1) == count_words(texts)
+
+
+def test_word_ids_and_chunk_ids_agree_with_the_encoder():
+    vocab, merges = train_bpe("red bell, red ball, red bed", 270)
+    words, split = WordIds(vocab, merges), PreTokenizer()
+    text = "red ball  and\n red bed"
+    plain = [i for word in split(text) for i in words[word]]
+    assert ChunkIds(words, split).encode(text) == plain
+    assert ChunkIds(words, split).encode(text, size=1) == plain
+    assert Encoder(vocab, merges).encode(text) == plain
+    assert Vocabulary(vocab).decode(plain) == text
+
+
+def test_word_ids_need_every_byte_and_every_product():
+    vocab = {b: bytes([b]) for b in range(256)}
+    with pytest.raises(ValueError, match="byte 7"):
+        WordIds({b: t for b, t in vocab.items() if b != 7}, [])
+    with pytest.raises(ValueError, match=r"merge 0.*b'a' \+ b'b'"):
+        WordIds(vocab, [(b"a", b"b")])
+
+
+def test_a_pattern_with_a_group():
+    with pytest.raises(ValueError, match=r"\(a\|b\)\+"):
+        train_bpe("ab", 300, pattern="(a|b)+")
+
+
+def test_bytes_are_no_text():
+    with pytest.raises(TypeError, match="b'red'"):
+        BPETokenizer.train("red", 257).encode(b"red")
+
+
+def test_a_special_token_spelled_like_a_plain_one(tmp_path):
+    tokenizer = BPETokenizer.train("red", 257, special_tokens=["r"])
+    with pytest.raises(ValueError, match=r"\['r'\]"):
+        tokenizer.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
