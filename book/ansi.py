@@ -13,25 +13,24 @@ ENDS = {22: "bold", 23: "italic", 24: "underline", 39: "fg", 49: "bg"}
 Style = dict[str, str]
 
 
-def nearest(codes: list[int]) -> str:
-    "The basic colour nearest to the one after 38 or 48, which is used up."
-    mode, *values = codes[:4]
-    del codes[: 4 if mode == 2 else 2]
-    if mode == 5:
-        number = values[0]
-        if number < 16 or number > 231:
-            return NAMES[number % 8 if number < 16 else 7]
-        steps = (number - 16) // 36, (number - 16) // 6 % 6, (number - 16) % 6
-        values = [51 * step for step in steps]
-    bits = zip((1, 2, 4), values, strict=False)
-    return NAMES[sum(bit for bit, value in bits if value > 100)]
+def nearest(codes: Iterator[int]) -> str:
+    "The basic colour nearest to the one that the codes after 38 name."
+    if next(codes, 5) == 2:
+        levels = [next(codes, 0) // 51 for _ in range(3)]
+    else:
+        number = next(codes, 0)
+        if not 16 <= number < 232:
+            return NAMES[number] if number < 8 else "white"
+        number -= 16  # in a cube of six levels
+        levels = [number // 36, number // 6 % 6, number % 6]
+    bits = zip((1, 2, 4), levels, strict=True)
+    return NAMES[sum(bit for bit, level in bits if level > 1)]
 
 
-def restyle(style: Style, codes: list[int]) -> Style:
+def restyle(style: Style, codes: Iterator[int]) -> Style:
     "The style after a colour sequence."
     style = dict(style)
-    while codes:
-        code = codes.pop(0)
+    for code in codes:
         tens, unit = divmod(code, 10)
         field = "fg" if tens in (3, 9) else "bg"
         bright = "bright-" if tens > 8 else ""
@@ -41,7 +40,7 @@ def restyle(style: Style, codes: list[int]) -> Style:
             style[FLAGS[code]] = FLAGS[code]
         elif code in ENDS:
             style.pop(ENDS[code], None)
-        elif code in (38, 48) and codes:
+        elif code in (38, 48):
             style[field] = f"{field}-{nearest(codes)}"
         elif unit < 8 and tens in (3, 4, 9, 10):
             style[field] = f"{field}-{bright}{NAMES[unit]}"
@@ -53,7 +52,8 @@ def runs(text: str) -> Iterator[tuple[str, Style]]:
     style: Style = {}
     for index, piece in enumerate(COLOUR.split(text)):
         if index % 2:
-            style = restyle(style, [int(c or 0) for c in piece.split(";")])
+            codes = (int(code or 0) for code in piece.split(";"))
+            style = restyle(style, codes)
         elif piece:
             yield piece, style
 

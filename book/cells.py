@@ -8,22 +8,14 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 import yaml
 
-from tools.nb_filter import joined, screen, split_options
+from tools.nb_filter import DROPPED, joined, merged, screen, split_options
 
-from .config import Book
+from .config import TABLES, Book
 
-OPTIONS = {
-    *("label", "echo", "output", "include", "error", "eval"),
-    *("fig-cap", "fig-alt", "tbl-cap", "lst-label", "lst-cap"),
-    *("code-fold", "code-summary"),
-}
-HIDDEN = {"hide", "default_exp"}
 EXPORTED = {"export", "exporti", "exports"}
 IMAGES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}
 SHOWN = [*IMAGES, "text/html", "text/markdown", "text/plain"]  # best first
@@ -37,7 +29,7 @@ class Cell:
         text = joined(source["source"])
         self.directives, lines, self.code = split_options(text)
         self.options = self.read_options(lines)
-        self.outputs = [*merged(source.get("outputs", []))]
+        self.outputs = merged(source.get("outputs", []))
         label = str(self.options.get("label", ""))
         self.label = label if label.startswith(("fig-", "tbl-")) else ""
         self.check()
@@ -49,29 +41,25 @@ class Cell:
     def read_options(self, lines: list[str]) -> dict[str, Any]:
         "The `#| key: value` lines as a mapping."
         try:
-            options = yaml.safe_load("\n".join(lines)) or {}
-        except yaml.YAMLError:
-            options = None
-        if isinstance(options, dict):
-            return options
-        self.fault("the #| lines are not YAML")
-        return {}
+            return dict(yaml.safe_load("\n".join(lines)) or {})
+        except (yaml.YAMLError, ValueError, TypeError):
+            self.fault("the #| lines are not YAML")
+            return {}
 
     def check(self) -> None:
         "Note what has no effect, and errors that nobody expected."
-        unknown = set(self.directives) - HIDDEN - EXPORTED
-        for name in sorted(unknown | set(self.options) - OPTIONS):
+        unknown = set(self.directives) - DROPPED - EXPORTED
+        for name in sorted(
+            unknown | set(self.options) - set(TABLES["options"])
+        ):
             self.fault(f"option {name} is not honoured")
         if {"fig-cap", "tbl-cap"} & set(self.options) and not self.label:
             self.fault("a caption without a label")
-        failed = [o for o in self.outputs if o["output_type"] == "error"]
-        if failed and self.options.get("error") is not True:
-            self.fault("stored error without `#| error: true`")
 
     def markdown(self) -> str:
-        "The cell as a div."
+        "A div of code and printed text, then one of the figure or table."
         left_out = self.options.get("include") is False
-        if left_out or HIDDEN & set(self.directives):
+        if left_out or DROPPED & set(self.directives):
             return ""
         pieces, values = [], []
         if self.options.get("echo") is not False and self.code.strip():
@@ -80,27 +68,23 @@ class Cell:
         for output in [] if hidden else self.outputs:
             named = self.label and "data" in output
             (values if named else pieces).append(self.shown(output))
+        parts = [div(".cell", *pieces)] if pieces else []
         if self.label:
             caption = self.options.get(f"{self.label[:3]}-cap", "")
-            figure = div(f"#{self.label}", *values, str(caption))
-            if not pieces:
-                return figure  # perhaps a part of a larger one
-            pieces.append(figure)
-        return div(".cell", *pieces) if pieces else ""
+            parts.append(div(f"#{self.label}", *values, str(caption)))
+        return "\n\n".join(parts)
 
     def source(self) -> str:
         "The code, marked if it is exported; it may be folded or a listing."
-        label, caption = self.options.get("lst-label"), {}
-        start = f"#{label} .python" if label else ".python"
-        if label:
-            caption = {"lst-cap": self.options.get("lst-cap", "")}
+        code = fenced(".python", self.code)
+        if label := self.options.get("lst-label"):
+            code = div(f"#{label}", code, str(self.options.get("lst-cap", "")))
         about = attributes(
             export="yes" if EXPORTED & set(self.directives) else None,
             fold=self.options.get("code-fold") or None,
             head=self.options.get("code-summary", "Code"),
             lines=self.code.count("\n") + 1,
         )
-        code = fenced(f"{start} {attributes(**caption)}", self.code)
         return div(f".source {about}", code)
 
     def shown(self, output: dict) -> str:
@@ -132,16 +116,6 @@ class Cell:
             **{"fig-alt": self.options.get("fig-alt", "figure")}
         )
         return f"![](/media/{name}){{{about}}}"
-
-
-def merged(outputs: list[dict]) -> Iterator[dict]:
-    "Outputs, with neighbouring pieces of a stream joined: frames meet."
-    for name, group in groupby(outputs, lambda output: output.get("name")):
-        pieces = [*group]
-        if name:
-            text = "".join(joined(piece["text"]) for piece in pieces)
-            pieces = [{**pieces[0], "text": text}]
-        yield from pieces
 
 
 def attributes(**pairs: Any) -> str:

@@ -9,19 +9,10 @@ from typing import Any
 import yaml
 
 from .pandoc import BookError
-from .tree import Blocks, Inlines, Visitor
+from .tree import Blocks, Element, Inlines, unbox, walk
 
-HONOURED = {
-    "": "lang bibliography link-citations ipynb-filters",
-    "project.": "type output-dir",
-    "execute.": "enabled",
-    "book.": "title subtitle author date description downloads repo-url"
-    " chapters appendices",
-    "book.page-footer.": "left",
-    "format.html.": "toc toc-depth code-copy",
-    "format.html.theme.": "light dark",
-    "format.typst.": "papersize toc",
-}
+ASSETS = Path(__file__).parent / "assets"
+TABLES = yaml.safe_load((ASSETS / "tables.yml").read_text(encoding="utf-8"))
 
 
 @dataclass
@@ -35,6 +26,7 @@ class Chapter:
     number: str = ""
     title: Inlines = field(default_factory=list)
     title_html: str = ""
+    html: str = ""  # the body of its page
     blocks: Blocks = field(default_factory=list)
     toc: list[tuple] = field(default_factory=list)
     anchors: list[str] = field(default_factory=list)
@@ -117,10 +109,8 @@ def load(root: Path) -> Book:
         if key not in options:
             raise BookError(f"{path} has no {key}")
     book = Book(root, settings["book"], options)
-    for key in options:
-        section = key[: key.rfind(".") + 1]
-        if key.removeprefix(section) not in HONOURED.get(section, "").split():
-            book.fault("_quarto.yml", f"{key} is not honoured")
+    for key in sorted({*options} - {*TABLES["settings"]}):
+        book.fault("_quarto.yml", f"{key} is not honoured")
     add_chapters(book, book.about["chapters"])
     add_chapters(book, book.about.get("appendices") or [], appendix=True)
     return book
@@ -138,11 +128,25 @@ def add_chapters(book: Book, items: list[Any], **about: Any) -> None:
             raise BookError(f"_quarto.yml lists {item}, which does not exist")
 
 
-class Pass(Visitor):
-    """A pass over one chapter of a book."""
+class Pass:
+    """A pass over a chapter: methods named after the elements they change.
+
+    `on_image` takes an image, `on_box` a box; what they return is what
+    `walk` expects. Elements without a method stay as they are.
+    """
 
     def __init__(self, book: Book, chapter: Chapter) -> None:
         self.book, self.chapter = book, chapter
+
+    def visit(self, node: Any) -> Any:
+        "A copy of the tree with everything changed."
+        return walk(node, self.change)
+
+    def change(self, item: Element) -> Element | list[Element] | None:
+        "What takes the place of an element."
+        name = "box" if unbox(item) else item["t"].lower()
+        method = getattr(self, f"on_{name}", None)
+        return method(item) if method else None
 
     def fault(self, message: str) -> None:
         "Note a fault of the chapter."

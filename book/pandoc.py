@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,6 @@ MARKDOWN = (
     "markdown+lists_without_preceding_blankline+autolink_bare_uris"
     "-implicit_header_references"
 )
-READING = ("--strip-comments", "--preserve-tabs")
 
 
 class BookError(Exception):
@@ -45,9 +45,15 @@ def run(args: list[str], text: str, salt: str = "") -> str:
 
 def parse(text: str, form: str = MARKDOWN) -> Blocks:
     "Read markdown (or `form`) into blocks."
-    return json.loads(run(["-f", form, "-t", "json", *READING], text))[
-        "blocks"
-    ]
+    args = ["-f", form, "-t", "json", "--strip-comments", "--preserve-tabs"]
+    return json.loads(run(args, text))["blocks"]
+
+
+def mended(text: str, rules: dict[str, str]) -> str:
+    "The text with each pattern of the rules replaced."
+    for pattern, new in rules.items():
+        text = re.sub(pattern, new, text)
+    return text
 
 
 def write(blocks: Blocks, form: str, *args: str, salt: str = "") -> str:

@@ -1,27 +1,16 @@
 """Write the book as one Typst document and compile it to PDF/UA."""
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import typst
 
 from . import tree
-from .config import Book, Pass
-from .pandoc import BookError, write
+from .config import ASSETS, TABLES, Book, Pass
+from .pandoc import BookError, mended, write
 from .tree import Blocks, Element, Inlines, quoted
 
-ASSETS = Path(__file__).parent / "assets"
-# TeX that pandoc's Typst writer renders wrongly, and what works.
-TEX = {
-    r"\!": "",
-    r"\lvert": r"\left|",
-    r"\rvert": r"\right|",
-    r"\left\|": r"\lVert ",
-    r"\right\|": r"\rVert ",
-}
-OPERATOR = re.compile(r"\\operatorname(\*?)\{((?:[^{}]|\\,)*)\}")
+Part = list[Element] | None
 
 
 class ChapterWriter(Pass):
@@ -37,7 +26,8 @@ class ChapterWriter(Pass):
             start = call("answers", {"part": bool(self.chapter.part)})
             blocks += start + self.answers
         options = ["--wrap=none", "--syntax-highlighting=idiomatic"]
-        return polish(write(blocks, "typst-citations", *options))
+        source = write(blocks, "typst-citations", *options)
+        return mended(source, TABLES["typst"])
 
     def label(self, anchor: str | None) -> str | None:
         "The label of an anchor in this chapter, unique in the book."
@@ -57,17 +47,17 @@ class ChapterWriter(Pass):
     def on_image(self, item: Element) -> Element:
         "An image no wider than the text."
         options, url = dict(item["c"][0][2]), item["c"][2][0]
-        width = options.get("width") or f"{options.get('points', 400)}pt"
+        width = options.get("width", "")
+        if not width.endswith("%"):
+            width = f"{options.get('points', 400)}pt"
         source = f"#picture({quoted(url)}, {width}, {quoted(options['alt'])})"
         return tree.raw("typst", source, "RawInline")
 
     def on_math(self, item: Element) -> Inlines:
         "A formula with its TeX as alternative text."
-        text = alt = " ".join(item["c"][1].split())
-        for old, new in TEX.items():
-            text = text.replace(old, new)
-        item["c"][1] = OPERATOR.sub(operator, text)
-        return around(f"#alt({quoted(alt)})[", [item], "]")
+        text = " ".join(item["c"][1].split())
+        item["c"][1] = mended(text, TABLES["tex"])
+        return around(f"#alt({quoted(text)})[", [item], "]")
 
     def on_header(self, item: Element) -> Blocks:
         "A heading of the template; a chapter's has its subtitle."
@@ -105,21 +95,6 @@ class ChapterWriter(Pass):
         return []
 
 
-def operator(match: re.Match) -> str:
-    "A named operator as text that `polish` will find again."
-    mark = "@limits:" if match[1] else "@op:"
-    return r"\text{" + mark + match[2].replace(r"\,", " ") + "}"
-
-
-def polish(source: str) -> str:
-    "Mend what pandoc's Typst writer gets wrong in formulas."
-    circles = r"\b(dot|times|plus|minus|ast)\.circle\b"
-    source = re.sub(circles, r"\1.o", source)
-    source = re.sub(r'"@op:([^"]*)"', r'op("\1")', source)
-    limits = r'op("\1", limits: #true)'
-    return re.sub(r'"@limits:([^"]*)"', limits, source)
-
-
 def around(start: str, inlines: Inlines, end: str) -> Inlines:
     "Inlines between two pieces of Typst."
     first, last = (tree.raw("typst", t, "RawInline") for t in (start, end))
@@ -127,10 +102,7 @@ def around(start: str, inlines: Inlines, end: str) -> Inlines:
 
 
 def call(
-    name: str,
-    pairs: dict[str, object],
-    head: Inlines | None = None,
-    body: Blocks | None = None,
+    name: str, pairs: dict, head: Part = None, body: Part = None
 ) -> Blocks:
     "A call of the template; parts of a box are arguments in its call."
     given = {k: v for k, v in pairs.items() if v not in (None, "")}
@@ -146,12 +118,7 @@ def call(
 
 def document(book: Book) -> str:
     "The Typst source of the book."
-    names = ("title", "subtitle", "author", "date")
-    about = {name: str(book.about.get(name, "")) for name in names}
-    about["paper"] = book.options.get("format.typst.papersize", "a4")
-    about["toc"] = book.options.get("format.typst.toc", True)
-    options = ", ".join(f"{k}: {quoted(v)}" for k, v in about.items())
-    lines = ['#import "book.typ": *', f"#show: book.with({options})"]
+    lines = ['#import "book.typ": *', '#show: book.with(json("book.json"))']
     for chapter in book.chapters:
         if chapter.opens_part:
             lines.append(f"#bookpart({quoted(chapter.part)})")
@@ -160,33 +127,26 @@ def document(book: Book) -> str:
 
 
 def render(book: Book, out: Path) -> int:
-    "Compile the PDF below `out`; return its number of pages."
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        book.write_files(work)
-        for asset in ("book.typ", "book.tmTheme"):
-            shutil.copy(ASSETS / asset, work)
-        main = work / "main.typ"
-        main.write_text(document(book), encoding="utf-8")
-        data = compiled(book, main)
+    "Add the PDF to a website; return its number of pages."
+    files = {"main": document(book).encode()}
+    for name in ("book.typ", "book.tmTheme"):
+        files[name] = (ASSETS / name).read_bytes()
+    files["book.json"] = quoted(book.options).encode()
+    data = compiled(book, files, out)
     (out / book.pdf_name).write_bytes(data)
     return len(re.findall(rb"/Type\s*/Page\b", data))
 
 
-def compiled(book: Book, main: Path) -> bytes:
+def compiled(book: Book, files: dict[str, bytes], root: Path) -> bytes:
     "The PDF; if it cannot be accessible (PDF/UA), a plain one."
-    fonts = [ASSETS / "fonts"]
-    compiler = typst.Compiler(
-        main, root=main.parent, font_paths=fonts, ignore_system_fonts=True
-    )
-    try:
-        return compiler.compile(format="pdf", pdf_standards="ua-1")
-    except typst.TypstError as error:
-        note_errors(book, error)
-    try:
-        return compiler.compile(format="pdf")
-    except typst.TypstError as error:
-        raise BookError(f"Typst failed: {error.diagnostic}") from None
+    options = {"root": root, "font_paths": [ASSETS / "fonts"]}
+    options["ignore_system_fonts"] = True
+    for standards in ("ua-1", []):
+        try:
+            return typst.compile(files, pdf_standards=standards, **options)
+        except typst.TypstError as error:
+            note_errors(book, problem := error)
+    raise BookError(f"Typst failed: {problem.diagnostic}")
 
 
 def note_errors(book: Book, error: typst.TypstError) -> None:

@@ -16,10 +16,16 @@ from .tree import Element, Inlines
 class Target(NamedTuple):
     """What a label names."""
 
-    words: str  # what a reference calls it: Figure 1.2
+    name: str  # Figure, Equation ...
     number: str
     page: str  # the chapter's key
     title: Inlines
+
+    @property
+    def words(self) -> str:
+        "The target as a reference calls it."
+        number = f"({self.number})" if self.name == "Equation" else self.number
+        return f"{self.name}\u00a0{number}"
 
 
 def number_book(book: Book) -> None:
@@ -41,7 +47,7 @@ class Counter(Pass):
     def __init__(self, book: Book, chapter: Chapter) -> None:
         super().__init__(book, chapter)
         self.counts = dict.fromkeys(LABELS, 0)
-        self.sections = [0] * 7
+        self.sections: list[int] = []  # numbers of the present ones
         self.question: list | None = None  # attributes, before the answer
 
     def on_div(self, item: Element) -> None:
@@ -55,8 +61,8 @@ class Counter(Pass):
         found, about = tree.unbox(item), item["c"][0]
         more = found.pairs.get("more")
         if more == "predict":
-            stem = self.chapter.key.rpartition("/")[2].partition(".")[0]
-            about[0] = f"predict-{stem}-{self.counts['predict'] + 1}"
+            number = self.counts["predict"] + 1
+            about[0] = f"predict-{self.chapter.anchors[0]}-{number}"
         if more == "predict" or found.name == "exercise":
             self.ask(about)
         if kind := kind_of(about[0]) if found.name != "subfig" else "":
@@ -69,25 +75,20 @@ class Counter(Pass):
         "Give a box and its parts the next number."
         self.counts[kind] += 1
         number = f"{self.chapter.number}.{self.counts[kind]}".lstrip(".")
-        shown = f"({number})" if kind == "eq" else number
-        words = f"{LABELS[kind]}\u00a0{shown}"
-        self.register(about, words, number, found.head)
-        about[2].append(["label", shown if kind == "eq" else words])
+        target = Target(LABELS[kind], number, self.chapter.key, found.head)
+        self.register(about, target)
+        about[2].append(["label", target.words])
         for part in filter(None, map(tree.unbox, found.body)):
-            if letter := part.pairs.get("label", "") * (part.name == "subfig"):
-                self.register(
-                    [part.id], f"{words} {letter}", f"{number} {letter}", []
-                )
+            if part.name == "subfig" and part.id:
+                lettered = f"{number} {part.pairs['label']}"
+                self.register([part.id], target._replace(number=lettered))
 
-    def register(
-        self, about: list, words: str, number: str, title: Inlines
-    ) -> None:
+    def register(self, about: list, target: Target) -> None:
         "Note what a label names; the label must be new."
         if about[0] in self.book.targets:
             self.fault(f"duplicate label {about[0]}")
             about[0] = ""
         else:
-            target = Target(words, number, self.chapter.key, title)
             self.book.targets[about[0]] = target
 
     def ask(self, about: list | None) -> None:
@@ -116,17 +117,17 @@ class Counter(Pass):
             name, number = "Section", self.section(level, about[1])
         about[2] = [["number", number]]
         if kind_of(about[0]) == "sec":
-            self.register(about, f"{name}\u00a0{number}", number, title)
+            target = Target(name, number, self.chapter.key, title)
+            self.register(about, target)
         self.chapter.anchors.append(about[0])
 
     def section(self, level: int, classes: list[str]) -> str:
         "The number of a section."
         if not self.chapter.number or "unnumbered" in classes:
             return ""
-        self.sections[level] += 1
-        self.sections[level + 1 :] = [0] * (6 - level)
-        counts = self.sections[2 : level + 1]
-        return ".".join([self.chapter.number, *map(str, counts)])
+        self.sections = [*self.sections, *[0] * level][: level - 1]
+        self.sections[-1] += 1
+        return ".".join([self.chapter.number, *map(str, self.sections)])
 
 
 def link_book(book: Book) -> None:
@@ -158,26 +159,21 @@ class Linker(Pass):
 
     def on_cite(self, item: Element) -> Inlines | None:
         "Links for labels; citations of works are left to citeproc."
-        cited = item["c"][0]
-        keys = [cite["citationId"] for cite in cited]
-        if all(map(kind_of, keys)):
-            links: Inlines = []
-            for cite in cited:
-                links += [*tree.words(", ")] if links else []
-                links += self.reference(cite)
-            return links
-        if unknown := sorted({*keys} - {*self.book.works}):
-            self.fault(f"unknown citation @{', @'.join(unknown)}")
-            return tree.words(f"?{unknown[0]}")
-        return None
+        links: Inlines = []
+        for cite in item["c"][0]:
+            key = cite["citationId"]
+            if key in self.book.works:
+                return None
+            links += tree.words(", ") if links else []
+            links += self.reference(key, cite)
+        return links
 
-    def reference(self, cite: dict) -> Inlines:
+    def reference(self, key: str, cite: dict) -> Inlines:
         "A cross-reference as a link that names and numbers its target."
-        label, prefix = cite["citationId"], cite["citationPrefix"]
-        if label not in self.book.targets:
-            self.fault(f"unresolved reference @{label}")
-            return tree.words(f"?{label}")
-        target = self.book.targets[label]
+        if key not in self.book.targets:
+            self.fault(f"unresolved reference @{key}")
+            return tree.words(f"?{key}")
+        target, prefix = self.book.targets[key], cite["citationPrefix"]
         inlines = tree.words(target.words)
         if prefix:
             inlines = [*prefix, *tree.words(f"\u00a0{target.number}")]
@@ -185,8 +181,9 @@ class Linker(Pass):
             inlines = tree.words(target.number)
         elif not target.number:
             inlines = target.title
-        url = f"xref:{target.page}#{label}"
-        return [tree.link(inlines, url, "xref"), *cite["citationSuffix"]]
+        about, url = tree.attributes("", "xref"), f"xref:{target.page}#{key}"
+        link = tree.element("Link", about, inlines, [url, ""])
+        return [link, *cite["citationSuffix"]]
 
     def on_link(self, item: Element) -> Element | None:
         "Resolve one link; a dead one becomes plain text."

@@ -9,38 +9,21 @@ from pathlib import Path
 import jinja2
 
 from . import tree
-from .config import Book, Chapter, Pass
-from .pandoc import write
+from .config import ASSETS, TABLES, Book, Chapter, Pass
+from .pandoc import mended, write
 from .tree import Blocks, Element
 
-ASSETS = Path(__file__).parent / "assets"
 PIXELS = 1.45  # CSS pixels for a point of the printed page
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader([ASSETS, ASSETS / "site"]), autoescape=True
 )
 # Level, anchor, number and title of a heading.
 HEADING = re.compile(
-    r'(?s)<h([1-6])[^>]*id="([^"]*)"[^>]*>'
-    r'(?:<span class="secno">(.*?)</span> )?'
-    r'(.*?)(?:<a [^>]*class="anchor"|</h1>)'
+    r'<h([1-6]) id="([^"]*)"[^>]*>(?:<span class="secno">(.*?)</span> )?\s*'
+    r'(.*?)\s*(?:<a [^>]*class="anchor"|</h1>)'
 )
-TAB = re.compile(r'(?s)<span class="tab">(.*?)</span>')
 # What pandoc leaves of a formula that it cannot read.
 UNREADABLE = re.compile(r'<span class="math \w+">([^<]*)')
-# A function's name that is no base of an index, before its argument.
-FUNCTION = re.compile(
-    r"(?<!<msub>)(?<!<msup>)(?<!<msubsup>)(?<!<munder>)"
-    r"(<mrow><mi[^>]*>\w+</mi><mo>(?:\u2061|&#8289;)</mo>)(?=</mrow><m[^o])"
-)
-# Code that scrolls by key, no empty headings of columns, and formulas that
-# Chromium aligns.
-MENDED = {
-    "<pre class=": '<pre tabindex="0" class=',
-    "<th></th>": "<td></td>",
-    'style="text-align: right; padding-right: 0"': 'class="mr"',
-    'style="text-align: left; padding-left: 0"': 'class="ml"',
-    "<semantics><mtable>": '<semantics><mtable displaystyle="true">',
-}
 
 
 class PageWriter(Pass):
@@ -48,8 +31,7 @@ class PageWriter(Pass):
 
     def rel(self, path: str) -> str:
         "A path in the site, as seen from the page."
-        folder = posixpath.dirname(self.chapter.out) or "."
-        return posixpath.relpath(path, folder)
+        return posixpath.relpath(path, posixpath.dirname(self.chapter.out))
 
     def html(self) -> str:
         "The body of the page; its headings are noted in the chapter."
@@ -57,12 +39,10 @@ class PageWriter(Pass):
         page = write(blocks, "html5", "--mathml", "--wrap=none")
         for tex in UNREADABLE.findall(page):
             self.fault(f"formula not understood: {tex}")
-        for old, new in MENDED.items():
-            page = page.replace(old, new)
-        page = TAB.sub(r'<button role="tab" type="button">\1</button>', page)
+        page = mended(page, TABLES["html"])
         (_, _, _, title), *toc = HEADING.findall(page)
         self.chapter.title_html, self.chapter.toc = title, toc
-        return FUNCTION.sub(r'\1<mspace width="0.167em"/>', page)
+        return page
 
     def on_table(self, item: Element) -> Blocks:
         "Let wide tables scroll."
@@ -72,12 +52,11 @@ class PageWriter(Pass):
         "Set size and URL."
         (label, classes, pairs), _, (url, _) = item["c"]
         options = dict(pairs)
-        style = f"width:{options['width']}" if "width" in options else None
-        if "points" in options:
-            style = f"width:{float(options['points']) * PIXELS:.0f}px"
-        more = tree.attributes(label, *classes, style=style, loading="lazy")
-        url = self.rel(url.lstrip("/"))
-        item["c"] = [more, tree.words(options["alt"]), [url, ""]]
+        pixels = float(options.get("points", 0)) * PIXELS
+        width = options.get("width") or f"{pixels:.0f}px"
+        about = {"style": f"width:{width}", "loading": "lazy"}
+        item["c"][0] = tree.attributes(label, *classes, **about)
+        item["c"][1:] = [tree.words(options["alt"]), [self.rel(url[1:]), ""]]
 
     def on_link(self, item: Element) -> None:
         "Point at the page or the copied file."
@@ -90,18 +69,11 @@ class PageWriter(Pass):
             url = "" if here else self.rel(self.book.pages[page].out)
             item["c"][2][0] = url + (f"#{anchor}" if anchor else "")
 
-    def on_header(self, item: Element) -> None:
-        "Show the number, and a link to the heading itself."
-        level, about, title = item["c"]
-        if number := dict(about[2])["number"]:
-            mark = tree.attributes("", "secno")
-            span = tree.element("Span", mark, tree.words(number))
-            title[:0] = [span, *tree.words(" ")]
-        about[2] = []
-        if level > 1:
-            link = tree.link(tree.words("#"), f"#{about[0]}", "anchor")
-            link["c"][0][2] = [["aria-label", "Link to this section"]]
-            title.append(link)
+    def on_header(self, item: Element) -> Blocks:
+        "A heading with its number and a link to itself."
+        level, (label, classes, pairs), title = item["c"]
+        about = {**dict(pairs), "level": level, "classes": classes}
+        return boxed(tree.Box("heading", label, about, title, []))
 
     def on_box(self, item: Element) -> Blocks:
         "HTML round the head and the body of a box."
@@ -133,53 +105,48 @@ def search_rows(chapter: Chapter) -> Iterator[list[str]]:
     yield row
 
 
-def write_index(book: Book, out: Path) -> None:
-    "The search index: a script, so that it also loads from a disk."
-    rows = [row for chapter in book.chapters for row in search_rows(chapter)]
-    text = f"window.BOOK={tree.quoted(rows)}\n"
-    (out / "static" / "index.js").write_text(text, encoding="utf-8")
-
-
-def write_page(
-    book: Book, out: Path, chapter: Chapter, **more: str | Chapter | None
-) -> None:
-    "One page of the site."
+def write_page(book: Book, out: Path, chapter: Chapter, near: list) -> None:
+    "One page of the site; `near` holds its neighbours."
     rel = PageWriter(book, chapter).rel
     depth = book.options.get("format.html.toc-depth", 3)
     text = TEMPLATES.get_template("page.html").render(
         book=book.about,
         ch=chapter,
         chapters=book.chapters,
+        prev=near[0],
+        next=near[2],
         rel=rel,
         plain=tree.plain,
+        body=chapter.html,
         toc=[row for row in chapter.toc if int(row[0]) <= depth],
         notebook=rel(chapter.key) if chapter.key in book.files else None,
         pdf=rel(book.pdf_name) if book.about.get("downloads") else None,
-        **more,
     )
     path = out / chapter.out
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
-def copy_files(book: Book, out: Path) -> None:
-    "Copy images, linked files, notebooks and the licences of the fonts."
-    static = ASSETS / "site" / "static"
-    shutil.copytree(static, out / "static", dirs_exist_ok=True)
+def write_static(book: Book, out: Path) -> None:
+    "Images, linked files, notebooks, styles, licences, the search index."
+    static = out / "static"
+    shutil.copytree(ASSETS / "site" / "static", static)
     book.write_files(out)
     for path in (ASSETS / "fonts").glob("OFL-*.txt"):
-        shutil.copy(path, out / "static")
+        shutil.copy(path, static)
+    rows = [row for chapter in book.chapters for row in search_rows(chapter)]
+    script = f"window.BOOK={tree.quoted(rows)}\n"  # also read from a disk
+    (static / "index.js").write_text(script, encoding="utf-8")
 
 
 def render(book: Book, out: Path) -> None:
     "Write the whole site below `out`."
-    bodies = [PageWriter(book, chapter).html() for chapter in book.chapters]
+    for chapter in book.chapters:
+        chapter.html = PageWriter(book, chapter).html()
+    missing = Chapter("404.md", title=tree.words("Page not found"))
+    missing.html = TEMPLATES.get_template("boxes.html").render(name="missing")
+    write_page(book, out, missing, [None, None, None])
     near = [None, *book.chapters, None]
     for index, chapter in enumerate(book.chapters):
-        more = {"prev": near[index], "next": near[index + 2]}
-        write_page(book, out, chapter, body=bodies[index], **more)
-    missing = Chapter("404.md", title=tree.words("Page not found"))
-    text = TEMPLATES.get_template("boxes.html").render(name="missing")
-    write_page(book, out, missing, body=text, prev=None, next=None)
-    copy_files(book, out)
-    write_index(book, out)
+        write_page(book, out, chapter, near[index : index + 3])
+    write_static(book, out)

@@ -2,31 +2,19 @@
 
 import json
 import re
+from string import ascii_lowercase
+from typing import Any
 
 from tools.nb_filter import joined
 
 from . import ansi, tree
 from .cells import Cell
-from .config import Book, Chapter, Pass, path_of
+from .config import TABLES, Book, Chapter, Pass, path_of
 from .pandoc import BookError, parse
 from .tree import Blocks, Element, Inlines
 
-LABELS = {
-    "fig": "Figure",
-    "tbl": "Table",
-    "lst": "Listing",
-    "eq": "Equation",
-    "sec": "Section",
-    "exr": "Exercise",
-    "predict": "Prediction",
-}
-CALLOUTS = ("note", "tip", "warning", "important", "caution")
-BOXES = {"cell", "source", "output", "equation"}  # divs that are boxes
-DIVS = {  # what else a div may have
-    *("panel-tabset", "layout-ncol", "predict", "answer", "title", "collapse"),
-    *("export", "fold", "head", "lines", "kind"),
-    *(f"callout-{name}" for name in CALLOUTS),
-}
+LABELS: dict[str, str] = TABLES["labels"]
+SHOWN = {"fig": "Image", "tbl": "Table", "lst": "CodeBlock"}
 # A displayed equation on lines of its own, with or without a label.
 EQUATION = re.compile(
     r"(?m)^([ >]*)(\$\$(?:(?!\$\$)[\s\S])+\$\$)[ \t]*(?:\{(#eq-[\w-]+)\})?$"
@@ -110,9 +98,6 @@ class Reader(Pass):
             self.fault(f"image {url} has no fig-alt")
         options["alt"] = options.pop("fig-alt", "figure")
         data = self.book.files[name]
-        if not re.fullmatch(r"[\d.]+%", options.get("width", "1%")):
-            self.fault(f"width of {url} is not in %, and not honoured")
-            del options["width"]
         points = natural_width(data)
         if points and "width" not in options:
             options["points"] = f"{points:.0f}"
@@ -128,8 +113,8 @@ class Reader(Pass):
         return float_of(label, body, first_inlines(caption))
 
     def on_codeblock(self, item: Element) -> Element | Blocks | None:
-        "A block of code, which may be a listing, or an output."
-        (label, classes, pairs), text = item["c"]
+        "A block of code, or an output of a cell."
+        (_, classes, _), text = item["c"]
         if "terminal" in classes:
             return ansi.blocks(text, classes[-1])
         if "shown-html" in classes:
@@ -139,55 +124,47 @@ class Reader(Pass):
             return self.visit(parse(text))
         if wide := [line for line in text.split("\n") if len(line) > 79]:
             self.fault(f"code of more than 79 columns: {wide[0].strip()}")
-        if kind_of(label) != "lst":
-            return None
-        caption = first_inlines(parse(dict(pairs).get("lst-cap", "")))
-        item["c"][0] = tree.attributes("", *classes)
-        return float_of(label, [item], caption)
+        return None
 
     def on_div(self, item: Element) -> Element | None:
         "A div of Quarto's as a box."
         (label, classes, pairs), body = item["c"]
         options = dict(pairs)
-        if unknown := {*classes, *options} - DIVS - BOXES:
+        known = {*TABLES["divs"], *TABLES["boxes"]}
+        if unknown := {*classes, *options} - known:
             self.fault(f"div: {unknown} not honoured")
-        if BOXES.intersection(classes):
+        if set(TABLES["boxes"]).intersection(classes):
             head = tree.words(options.pop("head", ""))
             return tree.box(classes[0], flat(body), head, id=label, **options)
         if "panel-tabset" in classes:
             return tabset(body)
-        if kind_of(label) in ("fig", "tbl"):
+        if kind_of(label) in SHOWN:
             return self.figure(label, body, options.get("layout-ncol"))
-        head, body = heading_first(body)
-        if kind_of(label) == "exr":
-            return tree.box("exercise", flat(body), head, id=label)
-        kinds = [kind for kind in CALLOUTS if f"callout-{kind}" in classes]
-        if not kinds:
+        kind = next((c[8:] for c in classes if c.startswith("callout-")), "")
+        if not kind and kind_of(label) != "exr":
             return None
+        first = body[:1] and body[0]["t"] == "Header"
+        head = body.pop(0)["c"][2] if first else tree.words(kind.title())
         if "title" in options:
             head = first_inlines(parse(options.pop("title")))
-        head = head or tree.words(kinds[0].title())
         more = " ".join({"predict", "answer"}.intersection(classes))
-        options |= {"id": label, "kind": kinds[0], "more": more}
-        return tree.box("callout", flat(body), head, **options)
+        options |= {"id": label, "kind": kind, "more": more}
+        name = "callout" if kind else "exercise"
+        return tree.box(name, flat(body), head, **options)
 
     def figure(
         self, label: str, body: Blocks, columns: str | None
     ) -> Element | None:
-        "A div that is a figure or table, its last paragraph the caption."
-        wanted = "Table" if label.startswith("tbl-") else "Image"
-        if f'"{wanted}"' not in json.dumps(body):
-            self.fault(f"{label} without a stored {wanted.lower()}")
+        "A div that is a float; its last paragraph is the caption."
+        wanted, *body, last = SHOWN[kind_of(label)], *body
+        has_caption = last["t"] in ("Para", "Plain")
+        if not has_caption or f'"{wanted}"' not in json.dumps(body):
+            self.fault(f"{label} needs a {wanted.lower()} and a caption")
             return None
-        caption: Inlines = []
-        if body[-1]["t"] in ("Para", "Plain") and tree.plain(body[-1]).strip():
-            caption = body.pop()["c"]
-        else:
-            self.fault(f"{label} has no caption")
         if columns or any(tree.is_box(part, "float") for part in body):
             body = [subfigure(n, part) for n, part in enumerate(body)]
             columns = columns or "1"
-        return float_of(label, body, caption, columns)
+        return float_of(label, body, last["c"], ncol=columns)
 
 
 def natural_width(data: bytes) -> float | None:
@@ -202,20 +179,18 @@ def natural_width(data: bytes) -> float | None:
     return float(tag[1]) * scale if tag else None
 
 
-def float_of(
-    label: str, body: Blocks, caption: Inlines, columns: str | None = None
-) -> Element:
+def float_of(label: str, body: Blocks, head: Inlines, **more: Any) -> Element:
     "A figure, table or listing."
-    kind = kind_of(label) or "fig"
-    return tree.box("float", body, caption, id=label, kind=kind, ncol=columns)
+    more |= {"id": label, "kind": kind_of(label) or "fig"}
+    return tree.box("float", body, head, **more)
 
 
 def subfigure(index: int, part: Element) -> Element:
-    "A part of a figure, numbered with a letter if it has a label."
+    "A part of a figure, numbered with a letter."
     found = tree.unbox(part)
     if found is None or found.name != "float":
-        return tree.box("subfig", [part])
-    about = {"id": found.id, "label": f"({chr(ord('a') + index)})"}
+        found = tree.Box("float", "", {}, [], [part])
+    about = {"id": found.id, "label": f"({ascii_lowercase[index]})"}
     return tree.box("subfig", found.body, found.head, **about)
 
 
@@ -224,41 +199,29 @@ def first_inlines(blocks: Blocks) -> Inlines:
     return blocks[0]["c"] if blocks else []
 
 
-def heading_first(body: Blocks) -> tuple[Inlines, Blocks]:
-    "A leading heading's inlines, and the rest."
-    if body and body[0]["t"] == "Header":
-        return body[0]["c"][2], body[1:]
-    return [], body
-
-
 def flat(body: Blocks) -> Blocks:
     "Blocks as paragraphs, with headings in bold, out of the contents."
-    blocks = []
     for item in body:
         if item["t"] == "Header":
             strong = tree.element("Strong", item["c"][2])
-            item = tree.element("Para", [strong])
+            item.update(tree.element("Para", [strong]))
         elif item["t"] == "Plain":
-            item = tree.element("Para", item["c"])
-        blocks.append(item)
-    return blocks
+            item["t"] = "Para"
+    return body
 
 
 def tabset(body: Blocks) -> Element:
     "Tabs at the level of the first heading, and a head with their names."
     levels = [item["c"][0] for item in body if item["t"] == "Header"]
-    names: Inlines = []
     tabs: Blocks = []
     for item in body:
         if item["t"] == "Header" and item["c"][0] == levels[0]:
-            title = item["c"][2]
-            names.append(
-                tree.element("Span", tree.attributes("", "tab"), title)
-            )
-            tabs.append(tree.box("tab", [], title))
+            tabs.append(tree.box("tab", [], item["c"][2]))
         elif tabs:
             tabs[-1]["c"][1] += flat([item])
-    small = all(is_picture(tab["c"][1][1:]) for tab in tabs)
+    mark = tree.attributes("", "tab")
+    names = [tree.element("Span", mark, tree.unbox(t).head) for t in tabs]
+    small = all(is_picture(tree.unbox(tab).body) for tab in tabs)
     return tree.box("tabset", tabs, names, small="yes" if small else None)
 
 

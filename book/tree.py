@@ -9,8 +9,8 @@ Blocks = list[Element]
 Inlines = list[Element]
 Change = Callable[[Element], Element | list[Element] | None]
 
-SPACES = ("Space", "SoftBreak", "LineBreak")
 SILENT = ("RawInline", "RawBlock", "Note", "Image")
+BLOCKS = ("Para", "Plain", "Header", "Div", "CodeBlock")
 
 
 def element(kind: str, *content: Any) -> Element:
@@ -27,11 +27,6 @@ def attributes(name: str = "", *classes: str, **pairs: Any) -> list:
 def words(text: str) -> Inlines:
     "Plain text as inlines."
     return [element("Str", text)] if text else []
-
-
-def link(inlines: Inlines, url: str, *classes: str) -> Element:
-    "A link."
-    return element("Link", attributes("", *classes), inlines, [url, ""])
 
 
 def raw(form: str, text: str, kind: str = "RawBlock") -> Element:
@@ -93,35 +88,14 @@ def walk(node: Any, change: Change) -> Any:
     return result
 
 
-class Visitor:
-    """Changes a tree by the method named after each element's type.
-
-    `on_image` takes an image, `on_box` a box; what they return is what
-    `walk` expects. Elements without a method stay as they are.
-    """
-
-    def visit(self, node: Any) -> Any:
-        "A copy of the tree with everything changed."
-        return walk(node, self.change)
-
-    def change(self, item: Element) -> Element | list[Element] | None:
-        "What takes the place of an element."
-        name = "box" if unbox(item) else item["t"].lower()
-        method = getattr(self, f"on_{name}", None)
-        return method(item) if method else None
-
-
 def plain(node: Any) -> str:
     "The words of a tree, for the search index and for messages."
     if isinstance(node, list):
         return "".join(map(plain, node))
     if not isinstance(node, dict) or node.get("t") in (None, *SILENT):
         return ""
-    kind, content = node["t"], node.get("c")
-    if kind in SPACES:
-        return " "
+    kind, content = node["t"], node.get("c", " ")  # a space has none
     if kind in ("Code", "Math", "CodeBlock"):
         content = content[1]
     text = content if isinstance(content, str) else plain(content)
-    inline = kind not in ("Para", "Plain", "Header", "Div", "CodeBlock")
-    return text if inline else f"{text} "
+    return f"{text} " if kind in BLOCKS else text

@@ -23,7 +23,7 @@ FAULTS = {
         md("## A {#sec-second}"),
         "duplicate label sec-second",
     ),
-    "citation": (md("[@nobody2020]"), "unknown citation @nobody2020"),
+    "citation": (md("[@nobody2020]"), "unresolved reference @nobody2020"),
     "file": (md("[x](none.txt)"), "dead link none.txt"),
     "chapter": (md("[x](09_none.ipynb)"), "dead link 09_none.ipynb"),
     "anchor": (md("[x](#none)"), "dead link #none"),
@@ -53,15 +53,11 @@ FAULTS = {
     "html": (md("a <kbd>b</kbd>"), "raw HTML is web only: <kbd>"),
     "label": (
         code("#| label: fig-x\n#| fig-cap: c\nx", stream("no figure")),
-        "fig-x without a stored image",
+        "fig-x needs a image and a caption",
     ),
     "caption": (
         code("#| label: fig-x\n#| fig-alt: a\nx", IMAGE),
-        "fig-x has no caption",
-    ),
-    "error": (
-        code("x", book_sample.error()),
-        "cell c01: stored error without `#| error: true`",
+        "fig-x needs a image and a caption",
     ),
     "solution": (
         md("::: {#exr-new}\nDo it.\n:::"),
@@ -73,7 +69,7 @@ FAULTS = {
     ),
     "prediction": (
         md("::: {.callout-tip .predict}\nWhat?\n:::"),
-        "predict-02_second-1 has no answer",
+        "predict-sec-second-1 has no answer",
     ),
 }
 

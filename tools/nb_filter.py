@@ -9,6 +9,7 @@ functions. Standard library only.
 import json
 import re
 import sys
+from itertools import groupby
 
 OPTION_LINE = re.compile(r"#\s*\|\s?(.*)")
 OPTION_START = re.compile(r"[\w-]+:(\s|$)")
@@ -53,6 +54,18 @@ def strip_codes(text):
     return screen(COLOUR.sub("", text))
 
 
+def merged(outputs):
+    "Outputs, with neighbouring pieces of a stream joined: frames meet."
+    result = []
+    for name, group in groupby(outputs, lambda output: output.get("name")):
+        pieces = list(group)
+        if name:
+            text = "".join(joined(piece["text"]) for piece in pieces)
+            pieces = [{**pieces[0], "text": text}]
+        result += pieces
+    return result
+
+
 def clean_output(output):
     "Strip terminal codes from whatever an output prints."
     if "text" in output:
@@ -74,7 +87,8 @@ def clean_cell(cell):
         return None
     lines = [f"#| {line}" for line in options]
     cell["source"] = "\n".join([*lines, code])
-    for output in cell.get("outputs", []):
+    cell["outputs"] = merged(cell.get("outputs", []))
+    for output in cell["outputs"]:
         clean_output(output)
     return cell
 
