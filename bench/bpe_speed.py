@@ -143,15 +143,14 @@ def encoders(
     hf.encode_special_tokens = True  # as plain text, like the others
     split, words = ours._split, ours._words
 
-    def cold() -> None:
+    def cold() -> list[list[int]]:
         words.clear()
         ours._chunks.clear()
-        for text in texts:
-            ours.encode(text)
+        return [ours.encode(text) for text in texts]
 
-    def plain() -> None:
-        for text in texts:
-            list(chain.from_iterable(map(words.__getitem__, split(text))))
+    def plain() -> list[list[int]]:
+        each = (map(words.__getitem__, split(text)) for text in texts)
+        return [list(chain.from_iterable(parts)) for parts in each]
 
     return {
         "cold": cold,
