@@ -1,12 +1,13 @@
 """Render the notebooks into a website and a PDF: `python -m book`.
 
-    config       _quarto.yml: the chapters in order
-    cells        a notebook as markdown; its code cells and their `outputs`
-    structure    pandoc's tree of a chapter, Quarto's divs turned into boxes
+    tree         pandoc, and its syntax tree with boxes of our own in it
+    config       _quarto.yml, the chapters in order, a pass over a chapter
+    cells, ansi  a code cell and what it printed
+    structure    the tree of a chapter: cells and Quarto's divs as boxes
     references   numbers, cross-references, citations and links of the book
     site, pdf    the same tree as HTML pages and as Typst
     cli          the command
 
-`pandoc` runs the program and `tree` handles its syntax tree. What a box
-looks like is said in assets/boxes.html and assets/book.typ.
+What a box looks like is said in assets/boxes.html and assets/book.typ; the
+names, options and rules that all this obeys stand in assets/tables.yml.
 """

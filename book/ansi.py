@@ -10,7 +10,6 @@ from .tree import Blocks, quoted, raw
 NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
 FLAGS = {1: "bold", 3: "italic", 4: "underline"}
 ENDS = {22: "bold", 23: "italic", 24: "underline", 39: "fg", 49: "bg"}
-Style = dict[str, str]
 
 
 def nearest(codes: Iterator[int]) -> str:
@@ -20,14 +19,14 @@ def nearest(codes: Iterator[int]) -> str:
     else:
         number = next(codes, 0)
         if not 16 <= number < 232:
-            return NAMES[number] if number < 8 else "white"
+            return NAMES[number % 8] if number < 16 else "white"
         number -= 16  # in a cube of six levels
         levels = [number // 36, number // 6 % 6, number % 6]
     bits = zip((1, 2, 4), levels, strict=True)
     return NAMES[sum(bit for bit, level in bits if level > 1)]
 
 
-def restyle(style: Style, codes: Iterator[int]) -> Style:
+def restyle(style: dict[str, str], codes: Iterator[int]) -> dict[str, str]:
     "The style after a colour sequence."
     style = dict(style)
     for code in codes:
@@ -47,9 +46,9 @@ def restyle(style: Style, codes: Iterator[int]) -> Style:
     return style
 
 
-def runs(text: str) -> Iterator[tuple[str, Style]]:
+def runs(text: str) -> Iterator[tuple[str, dict]]:
     "Pieces of text of one style each."
-    style: Style = {}
+    style: dict[str, str] = {}
     for index, piece in enumerate(COLOUR.split(text)):
         if index % 2:
             codes = (int(code or 0) for code in piece.split(";"))

@@ -47,11 +47,10 @@ class Cell:
             return {}
 
     def check(self) -> None:
-        "Note what has no effect, and errors that nobody expected."
+        "Note what has no effect."
         unknown = set(self.directives) - DROPPED - EXPORTED
-        for name in sorted(
-            unknown | set(self.options) - set(TABLES["options"])
-        ):
+        unknown |= set(self.options) - set(TABLES["options"])
+        for name in sorted(unknown):
             self.fault(f"option {name} is not honoured")
         if {"fig-cap", "tbl-cap"} & set(self.options) and not self.label:
             self.fault("a caption without a label")
@@ -98,11 +97,10 @@ class Cell:
         content = joined(data.get(kind, ""))
         if kind == "text/plain":
             return terminal("plain", content)
-        form = kind.partition("/")[2]
-        shown = fenced(f".shown-{form}", content)
         if kind in IMAGES:
-            shown = self.image(kind, content)
-        return div('.output kind=""', shown)
+            return div('.output kind=""', self.image(kind, content))
+        form = kind.removeprefix("text/")
+        return div('.output kind=""', fenced(f".shown-{form}", content))
 
     def image(self, kind: str, content: str) -> str:
         "An image, added to the files of the book under its hash."
@@ -112,9 +110,8 @@ class Cell:
         self.book.files[f"media/{name}"] = data
         if "fig-alt" not in self.options:
             self.fault("image without fig-alt")
-        about = attributes(
-            **{"fig-alt": self.options.get("fig-alt", "figure")}
-        )
+        alt = self.options.get("fig-alt", "figure")
+        about = attributes(**{"fig-alt": alt})
         return f"![](/media/{name}){{{about}}}"
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from . import pdf, references, site
 from .config import Book, load
-from .pandoc import BookError
 from .structure import read_chapter
+from .tree import BookError
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -49,7 +49,7 @@ def build(root: Path, keep: bool) -> list[str]:
             swap(out, output)
     finally:
         shutil.rmtree(out, ignore_errors=True)
-    return book.faults
+    return [*book.faults]
 
 
 def swap(new: Path, old: Path) -> None:
@@ -87,9 +87,7 @@ def attempt(root: Path, keep: bool) -> int:
 def main(argv: list[str] | None = None) -> int:
     "Run the command; return the exit status."
     options = arguments(argv)
-    if options.check:
-        return attempt(options.root, keep=False)
-    status = attempt(options.root, keep=True)
+    status = attempt(options.root, keep=not options.check)
     if options.serve is not None and not status:
         serve(options.root, options.serve)
     return status

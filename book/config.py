@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from .pandoc import BookError
-from .tree import Blocks, Element, Inlines, unbox, walk
+from .tree import Blocks, BookError, Element, Inlines, unbox, walk
 
 ASSETS = Path(__file__).parent / "assets"
 TABLES = yaml.safe_load((ASSETS / "tables.yml").read_text(encoding="utf-8"))
@@ -46,7 +45,7 @@ class Book:
     options: dict[str, Any]  # all values by their dotted keys
     pages: dict[str, Chapter] = field(default_factory=dict)  # by key
     files: dict[str, bytes] = field(default_factory=dict)  # to be copied
-    faults: list[str] = field(default_factory=list)
+    faults: dict[str, None] = field(default_factory=dict)  # each once
     targets: dict[str, Any] = field(default_factory=dict)  # by label
     works: list[str] = field(default_factory=list)  # in the bibliography
 
@@ -61,10 +60,8 @@ class Book:
         return "-".join(str(self.about["title"]).split()) + ".pdf"
 
     def fault(self, where: str, message: str) -> None:
-        "Note a fault in the sources once."
-        line = f"{where}: {message}"
-        if line not in self.faults:
-            self.faults.append(line)
+        "Note a fault in the sources."
+        self.faults[f"{where}: {message}"] = None
 
     def add_file(self, name: str) -> bool:
         "Take in a file by its path from the root, if there is one."
@@ -72,12 +69,6 @@ class Book:
         if not name.startswith("..") and path.is_file():
             self.files[name] = path.read_bytes()
         return name in self.files
-
-    def write_files(self, folder: Path) -> None:
-        "Write images and linked files below a folder."
-        for name, data in self.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(data)
 
 
 def path_of(source: str, url: str) -> str:
@@ -105,7 +96,7 @@ def load(root: Path) -> Book:
     except yaml.YAMLError as error:
         raise BookError(f"{path} is not valid YAML: {error}") from None
     options = dict(flat(settings)) if isinstance(settings, dict) else {}
-    for key in ("book.title", "book.chapters"):
+    for key in ("book.title", "book.chapters", "bibliography"):
         if key not in options:
             raise BookError(f"{path} has no {key}")
     book = Book(root, settings["book"], options)

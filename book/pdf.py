@@ -7,8 +7,7 @@ import typst
 
 from . import tree
 from .config import ASSETS, TABLES, Book, Pass
-from .pandoc import BookError, mended, write
-from .tree import Blocks, Element, Inlines, quoted
+from .tree import Blocks, BookError, Element, Inlines, mended, quoted, write
 
 Part = list[Element] | None
 
@@ -40,16 +39,12 @@ class ChapterWriter(Pass):
             return item["c"][1]
         if kind != "xref":
             return None
-        if path.endswith("#"):
-            path += self.book.pages[path[:-1]].anchors[0]
         return around(f"#goto({quoted(path)})[", item["c"][1], "]")
 
     def on_image(self, item: Element) -> Element:
         "An image no wider than the text."
         options, url = dict(item["c"][0][2]), item["c"][2][0]
-        width = options.get("width", "")
-        if not width.endswith("%"):
-            width = f"{options.get('points', 400)}pt"
+        width = options.get("width") or f"{options.get('points', 400)}pt"
         source = f"#picture({quoted(url)}, {width}, {quoted(options['alt'])})"
         return tree.raw("typst", source, "RawInline")
 

@@ -7,10 +7,9 @@ from string import ascii_uppercase
 from typing import NamedTuple
 
 from . import tree
-from .config import Book, Chapter, Pass, path_of
-from .pandoc import BookError, write
-from .structure import LABELS, kind_of
-from .tree import Element, Inlines
+from .config import TABLES, Book, Chapter, Pass, path_of
+from .structure import kind_of
+from .tree import BookError, Element, Inlines, write
 
 
 class Target(NamedTuple):
@@ -46,13 +45,13 @@ class Counter(Pass):
 
     def __init__(self, book: Book, chapter: Chapter) -> None:
         super().__init__(book, chapter)
-        self.counts = dict.fromkeys(LABELS, 0)
+        self.counts = dict.fromkeys(TABLES["labels"], 0)
         self.sections: list[int] = []  # numbers of the present ones
         self.question: list | None = None  # attributes, before the answer
 
     def on_div(self, item: Element) -> None:
         "Note the anchor, which links may name."
-        self.chapter.anchors.append(item["c"][0][0])
+        self.chapter.anchors += filter(None, item["c"][0][:1])
 
     on_span = on_div
 
@@ -65,7 +64,8 @@ class Counter(Pass):
             about[0] = f"predict-{self.chapter.anchors[0]}-{number}"
         if more == "predict" or found.name == "exercise":
             self.ask(about)
-        if kind := kind_of(about[0]) if found.name != "subfig" else "":
+        kind = kind_of(about[0])
+        if kind and found.name != "subfig":
             self.number(about, kind, found)
         if more == "answer":
             self.answer(about)
@@ -75,7 +75,8 @@ class Counter(Pass):
         "Give a box and its parts the next number."
         self.counts[kind] += 1
         number = f"{self.chapter.number}.{self.counts[kind]}".lstrip(".")
-        target = Target(LABELS[kind], number, self.chapter.key, found.head)
+        name = TABLES["labels"][kind]
+        target = Target(name, number, self.chapter.key, found.head)
         self.register(about, target)
         about[2].append(["label", target.words])
         for part in filter(None, map(tree.unbox, found.body)):
@@ -119,7 +120,7 @@ class Counter(Pass):
         if kind_of(about[0]) == "sec":
             target = Target(name, number, self.chapter.key, title)
             self.register(about, target)
-        self.chapter.anchors.append(about[0])
+        self.chapter.anchors += filter(None, about[:1])
 
     def section(self, level: int, classes: list[str]) -> str:
         "The number of a section."
@@ -132,7 +133,7 @@ class Counter(Pass):
 
 def link_book(book: Book) -> None:
     "Resolve the cross-references and links; then write the citations."
-    name = str(book.options.get("bibliography"))
+    name = str(book.options["bibliography"])
     if not (book.root / name).is_file():
         raise BookError(f"bibliography {name} does not exist")
     works = (book.root / name).read_text(encoding="utf-8")
@@ -142,8 +143,7 @@ def link_book(book: Book) -> None:
     homes = [c.key for c in book.chapters if "refs" in c.anchors]
     linked = f"link-citations={'true' if homes else 'false'}"
     args = ["--citeproc", f"--bibliography={book.root / name}", "-M", linked]
-    around = tree.attributes()
-    divs = [tree.element("Div", around, c.blocks) for c in book.chapters]
+    divs = [tree.box("chapter", chapter.blocks) for chapter in book.chapters]
     cited = json.loads(write(divs, "json", *args, salt=works))["blocks"]
 
     def change(item: Element) -> None:
@@ -151,7 +151,7 @@ def link_book(book: Book) -> None:
             item["c"][2][0] = f"xref:{homes[0]}{item['c'][2][0]}"
 
     for chapter, division in zip(book.chapters, cited, strict=True):
-        chapter.blocks = tree.walk(division["c"][1], change)
+        chapter.blocks = tree.walk(tree.unbox(division).body, change)
 
 
 class Linker(Pass):
@@ -194,7 +194,7 @@ class Linker(Pass):
         name = path_of(self.chapter.key, path) if path else self.chapter.key
         page = self.book.pages.get(name)
         if page and anchor in ["", *page.anchors]:
-            item["c"][2][0] = f"xref:{name}#{anchor}"
+            item["c"][2][0] = f"xref:{name}#{anchor or page.anchors[0]}"
         elif not page and self.book.add_file(name):
             item["c"][2][0] = f"file:{name}"
         else:

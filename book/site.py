@@ -3,15 +3,13 @@
 import posixpath
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import jinja2
 
 from . import tree
 from .config import ASSETS, TABLES, Book, Chapter, Pass
-from .pandoc import mended, write
-from .tree import Blocks, Element
+from .tree import Blocks, Element, mended, write
 
 PIXELS = 1.45  # CSS pixels for a point of the printed page
 TEMPLATES = jinja2.Environment(
@@ -19,8 +17,8 @@ TEMPLATES = jinja2.Environment(
 )
 # Level, anchor, number and title of a heading.
 HEADING = re.compile(
-    r'<h([1-6]) id="([^"]*)"[^>]*>(?:<span class="secno">(.*?)</span> )?\s*'
-    r'(.*?)\s*(?:<a [^>]*class="anchor"|</h1>)'
+    r'<h([1-6])(?: id="([^"]*)")?[^>]*>(?:<span class="secno">(.*?)</span> )?'
+    r'\s*(.*?)\s*(?:<a [^>]*class="anchor"|</h1>)'
 )
 # What pandoc leaves of a formula that it cannot read.
 UNREADABLE = re.compile(r'<span class="math \w+">([^<]*)')
@@ -65,9 +63,9 @@ class PageWriter(Pass):
         if kind == "file":
             item["c"][2][0] = self.rel(path)
         elif kind == "xref":
-            here = page == self.chapter.key and anchor
+            here = page == self.chapter.key
             url = "" if here else self.rel(self.book.pages[page].out)
-            item["c"][2][0] = url + (f"#{anchor}" if anchor else "")
+            item["c"][2][0] = f"{url}#{anchor}"
 
     def on_header(self, item: Element) -> Blocks:
         "A heading with its number and a link to itself."
@@ -91,18 +89,18 @@ def boxed(box: tree.Box) -> Blocks:
     return blocks
 
 
-def search_rows(chapter: Chapter) -> Iterator[list[str]]:
+def search_rows(chapter: Chapter) -> list[list[str]]:
     "A row for each section: URL, chapter, title, text."
     name = f"{chapter.number} {tree.plain(chapter.title)}".strip()
-    row = [chapter.out, name, name, ""]
-    for item in chapter.blocks:
-        if item["t"] == "Header" and item["c"][0] in (2, 3):
-            yield row
+    rows = [[chapter.out, name, name, ""]]
+    for item in chapter.blocks[1:]:
+        text = tree.plain(item).strip()
+        if item["t"] == "Header" and item["c"][0] < 4:
             url = f"{chapter.out}#{item['c'][1][0]}"
-            row = [url, name, tree.plain(item["c"][2]).strip(), ""]
-        elif item["t"] != "Header":
-            row[3] = f"{row[3]} {tree.plain(item)}".strip()
-    yield row
+            rows.append([url, name, text, ""])
+        elif text:
+            rows[-1][3] = f"{rows[-1][3]} {text}".strip()
+    return rows
 
 
 def write_page(book: Book, out: Path, chapter: Chapter, near: list) -> None:
@@ -131,7 +129,9 @@ def write_static(book: Book, out: Path) -> None:
     "Images, linked files, notebooks, styles, licences, the search index."
     static = out / "static"
     shutil.copytree(ASSETS / "site" / "static", static)
-    book.write_files(out)
+    for name, data in book.files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(data)
     for path in (ASSETS / "fonts").glob("OFL-*.txt"):
         shutil.copy(path, static)
     rows = [row for chapter in book.chapters for row in search_rows(chapter)]

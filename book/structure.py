@@ -10,11 +10,8 @@ from tools.nb_filter import joined
 from . import ansi, tree
 from .cells import Cell
 from .config import TABLES, Book, Chapter, Pass, path_of
-from .pandoc import BookError, parse
-from .tree import Blocks, Element, Inlines
+from .tree import Blocks, BookError, Element, Inlines, parse
 
-LABELS: dict[str, str] = TABLES["labels"]
-SHOWN = {"fig": "Image", "tbl": "Table", "lst": "CodeBlock"}
 # A displayed equation on lines of its own, with or without a label.
 EQUATION = re.compile(
     r"(?m)^([ >]*)(\$\$(?:(?!\$\$)[\s\S])+\$\$)[ \t]*(?:\{(#eq-[\w-]+)\})?$"
@@ -25,7 +22,7 @@ EQUATION_DIV = r"\1\n\1::: {.equation \3}\n\1\2\n\1:::\n"
 def kind_of(label: str) -> str:
     "The kind a label names (`fig` of fig-mask), or nothing."
     kind = label.partition("-")[0]
-    return kind if "-" in label and kind in LABELS else ""
+    return kind if "-" in label and kind in TABLES["labels"] else ""
 
 
 def read_chapter(book: Book, chapter: Chapter) -> None:
@@ -97,6 +94,9 @@ class Reader(Pass):
         if "fig-alt" not in options:
             self.fault(f"image {url} has no fig-alt")
         options["alt"] = options.pop("fig-alt", "figure")
+        if not options.get("width", "%").endswith("%"):
+            self.fault(f"width of {url} is not in %")
+            del options["width"]
         data = self.book.files[name]
         points = natural_width(data)
         if points and "width" not in options:
@@ -118,8 +118,9 @@ class Reader(Pass):
         if "terminal" in classes:
             return ansi.blocks(text, classes[-1])
         if "shown-html" in classes:
-            tables = re.findall(r"(?s)<table.*?</table>", text)
-            return parse("".join(tables) or text, "html")
+            tables = re.findall(r"(?s)<table[^>]*(>.*?</table>)", text)
+            text = "".join(f"<table{table}" for table in tables) or text
+            return self.visit(parse(text, "html"))
         if "shown-markdown" in classes:
             return self.visit(parse(text))
         if wide := [line for line in text.split("\n") if len(line) > 79]:
@@ -130,37 +131,37 @@ class Reader(Pass):
         "A div of Quarto's as a box."
         (label, classes, pairs), body = item["c"]
         options = dict(pairs)
-        known = {*TABLES["divs"], *TABLES["boxes"]}
-        if unknown := {*classes, *options} - known:
+        if unknown := {*classes, *options} - {*TABLES["divs"]}:
             self.fault(f"div: {unknown} not honoured")
         if set(TABLES["boxes"]).intersection(classes):
             head = tree.words(options.pop("head", ""))
             return tree.box(classes[0], flat(body), head, id=label, **options)
         if "panel-tabset" in classes:
             return tabset(body)
-        if kind_of(label) in SHOWN:
-            return self.figure(label, body, options.get("layout-ncol"))
+        if kind_of(label) in TABLES["floats"]:
+            return self.figure(label, body, options)
         kind = next((c[8:] for c in classes if c.startswith("callout-")), "")
         if not kind and kind_of(label) != "exr":
             return None
         first = body[:1] and body[0]["t"] == "Header"
         head = body.pop(0)["c"][2] if first else tree.words(kind.title())
         if "title" in options:
-            head = first_inlines(parse(options.pop("title")))
-        more = " ".join({"predict", "answer"}.intersection(classes))
-        options |= {"id": label, "kind": kind, "more": more}
+            head = first_inlines(parse(options["title"]))
+        about = {"id": label, "kind": kind}
+        about["collapse"] = options.get("collapse")
+        about["more"] = " ".join({"predict", "answer"}.intersection(classes))
         name = "callout" if kind else "exercise"
-        return tree.box(name, flat(body), head, **options)
+        return tree.box(name, flat(body), head, **about)
 
-    def figure(
-        self, label: str, body: Blocks, columns: str | None
-    ) -> Element | None:
+    def figure(self, label: str, body: Blocks, about: dict) -> Element | None:
         "A div that is a float; its last paragraph is the caption."
-        wanted, *body, last = SHOWN[kind_of(label)], *body
+        wanted = TABLES["floats"][kind_of(label)]
+        *body, last = body or [tree.raw("html", "")]
         has_caption = last["t"] in ("Para", "Plain")
         if not has_caption or f'"{wanted}"' not in json.dumps(body):
-            self.fault(f"{label} needs a {wanted.lower()} and a caption")
+            self.fault(f"{label} shows no {wanted.lower()} or has no caption")
             return None
+        columns = about.get("layout-ncol")
         if columns or any(tree.is_box(part, "float") for part in body):
             body = [subfigure(n, part) for n, part in enumerate(body)]
             columns = columns or "1"
@@ -175,8 +176,7 @@ def natural_width(data: bytes) -> float | None:
         density = stated if at > 0 else 144
         return int.from_bytes(data[16:20], "big") * 72 / density
     tag = re.search(rb'<svg[^>]*?\bwidth="([\d.]+)(pt|px)?"', data)
-    scale = 1 if tag and tag[2] == b"pt" else 0.75
-    return float(tag[1]) * scale if tag else None
+    return float(tag[1]) * (1 if tag[2] == b"pt" else 0.75) if tag else None
 
 
 def float_of(label: str, body: Blocks, head: Inlines, **more: Any) -> Element:

@@ -1,16 +1,67 @@
-"""Build, walk and read pandoc's syntax tree, and the boxes in it."""
+"""Pandoc: run it, and build, walk and read its syntax tree."""
 
+import hashlib
 import json
+import os
+import re
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import pypandoc
+
+CACHE = Path(__file__).parents[1] / ".cache" / "book"
+MARKDOWN = (
+    "markdown+lists_without_preceding_blankline+autolink_bare_uris"
+    "-implicit_header_references"
+)
 Element = dict[str, Any]
 Blocks = list[Element]
 Inlines = list[Element]
-Change = Callable[[Element], Element | list[Element] | None]
 
 SILENT = ("RawInline", "RawBlock", "Note", "Image")
 BLOCKS = ("Para", "Plain", "Header", "Div", "CodeBlock")
+
+
+class BookError(Exception):
+    """A mistake in the sources or the set-up that stops the build."""
+
+
+def run(args: list[str], text: str, salt: str = "") -> str:
+    "Run pandoc on `text`; results are cached by the hash of all input."
+    key = json.dumps([args, text, salt]).encode()
+    path = CACHE / hashlib.sha256(key).hexdigest()[:32]
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    command = [pypandoc.get_pandoc_path(), *args]
+    done = subprocess.run(command, input=text.encode(), capture_output=True)
+    if done.returncode:
+        raise BookError(f"pandoc failed: {done.stderr.decode().strip()}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_bytes(done.stdout)
+    part.replace(path)
+    return done.stdout.decode()
+
+
+def parse(text: str, form: str = MARKDOWN) -> Blocks:
+    "Read markdown (or `form`) into blocks."
+    args = ["-f", form, "-t", "json", "--strip-comments", "--preserve-tabs"]
+    return json.loads(run(args, text))["blocks"]
+
+
+def mended(text: str, rules: dict[str, str]) -> str:
+    "The text with each pattern of the rules replaced."
+    for pattern, new in rules.items():
+        text = re.sub(pattern, new, text)
+    return text
+
+
+def write(blocks: Blocks, form: str, *args: str, salt: str = "") -> str:
+    "Write blocks as `form`."
+    tree = {"pandoc-api-version": [1, 23, 1], "meta": {}, "blocks": blocks}
+    return run(["-f", "json", "-t", form, *args], json.dumps(tree), salt)
 
 
 def element(kind: str, *content: Any) -> Element:
@@ -71,7 +122,7 @@ def is_box(item: Element, name: str) -> bool:
     return found is not None and found.name == name
 
 
-def walk(node: Any, change: Change) -> Any:
+def walk(node: Any, change: Callable[[Element], Any]) -> Any:
     """Copy a tree, children first, with `change` applied to each element.
 
     `change` returns None to keep it, or what takes its place.

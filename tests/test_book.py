@@ -240,8 +240,9 @@ def test_filter_strips_codes():
     "Terminal codes go, the last frame of a progress line stays."
     from tools.nb_filter import clean
 
-    output = book_sample.stream("1%\r99%\r\n\x1b[31mred\x1b[0m")
-    cells = [book_sample.code("x", output, book_sample.error())]
+    first = book_sample.stream("1%\r")
+    output = book_sample.stream("99%\r\n\x1b[31mred\x1b[0m")
+    cells = [book_sample.code("x", first, output, book_sample.error())]
     outputs = clean({"cells": cells})["cells"][0]["outputs"]
     assert outputs[0]["text"] == "99%\nred"
     assert outputs[1]["traceback"] == ["ValueError: no such token", "  x"]

@@ -53,11 +53,24 @@ FAULTS = {
     "html": (md("a <kbd>b</kbd>"), "raw HTML is web only: <kbd>"),
     "label": (
         code("#| label: fig-x\n#| fig-cap: c\nx", stream("no figure")),
-        "fig-x needs a image and a caption",
+        "fig-x shows no image or has no caption",
     ),
     "caption": (
         code("#| label: fig-x\n#| fig-alt: a\nx", IMAGE),
-        "fig-x needs a image and a caption",
+        "fig-x shows no image or has no caption",
+    ),
+    "empty figure": (md("::: {#fig-x}\n:::"), "fig-x shows no image"),
+    "loose caption": (
+        code("#| fig-cap: c\n#| fig-alt: a\nx", IMAGE),
+        "cell c01: a caption without a label",
+    ),
+    "width": (
+        md('![](images/box.svg){fig-alt="a" width=300px}'),
+        "width of images/box.svg is not in %",
+    ),
+    "div option": (
+        md("::: {.callout-note icon=false}\nx\n:::"),
+        "div: {'icon'} not honoured",
     ),
     "solution": (
         md("::: {#exr-new}\nDo it.\n:::"),
