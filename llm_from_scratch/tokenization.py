@@ -442,11 +442,23 @@ class ChunkIds(dict):
     def _join(self, chunks: list[str]) -> bytes:
         first, *inner = chunks
         if not inner:
-            return self.pack(first)
+            return self._edge("  " + first, first)
         if first[-1:].isspace():
             raise ValueError(first)
-        last = self.pack(" " + inner.pop())
-        return self.pack(first) + b"".join(map(self.__getitem__, inner)) + last
+        last = " " + inner.pop()
+        middle = b"".join(map(self.__getitem__, inner))
+        return (
+            self._edge("  " + first, first) + middle + self._edge(last, last)
+        )
+
+    def _edge(self, key: str, text: str) -> bytes:
+        "A first or last chunk, under a key that no chunk between has."
+        packed = self.get(key)
+        if packed is None:
+            packed = self.pack(text)
+            if len(text) < 100:
+                self[key] = packed
+        return packed
 
 # %% ../nbs/02_tokenization.ipynb #encoder
 class Encoder(Vocabulary):
@@ -484,12 +496,14 @@ class Encoder(Vocabulary):
 
     def _allowed(self, specials: str | Iterable[str]) -> set[str]:
         "The special tokens that are asked for."
+        if specials == "none":
+            return set()
         if isinstance(specials, str):
-            if specials not in ("none", "all"):
+            if specials != "all":
                 raise ValueError(
                     f"specials={specials!r} must be 'none', 'all' or a set"
                 )
-            return set(self.special_tokens if specials == "all" else ())
+            return set(self.special_tokens)
         if lost := set(specials) - set(self.special_tokens):
             raise ValueError(
                 f"specials names {sorted(lost)}, but the tokenizer has "

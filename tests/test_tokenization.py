@@ -876,6 +876,7 @@ def test_training_takes_memory_for_a_batch_only(tmp_path, monkeypatch):
     monkeypatch.setattr(files.read_pieces, "__defaults__", (1 << 15,))
     limits = streams.read_documents.__kwdefaults__
     monkeypatch.setitem(limits, "size", 1 << 16)
+    monkeypatch.setattr(streams, "FEW", 1 << 20)  # in this process
     train(path)  # what is imported late
     long = peak(train, path)
     path.write_text(story * 4, encoding="utf-8")
