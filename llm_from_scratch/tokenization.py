@@ -353,6 +353,11 @@ class Vocabulary:
         "One more than the greatest id: how many rows an embedding needs."
         return self.vocab_size
 
+    def __repr__(self) -> str:
+        "For instance BPETokenizer(4096 tokens, 1 special)."
+        special = len(self.special_tokens)
+        return f"{type(self).__name__}({len(self)} tokens, {special} special)"
+
     def decode_bytes(
         self,
         ids: Iterable[int],  # token ids

@@ -1199,3 +1199,9 @@ def test_a_special_token_spelled_like_a_plain_one(tmp_path):
     with pytest.raises(ValueError, match=r"\['r'\]"):
         tokenizer.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_says_what_it_is():
+    tokenizer = BPETokenizer.train("red bed", 259, special_tokens=["<x>"])
+    assert repr(tokenizer) == "BPETokenizer(259 tokens, 1 special)"
+    assert len(tokenizer) == tokenizer.vocab_size == 259
