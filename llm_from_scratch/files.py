@@ -177,19 +177,18 @@ def load_stories(
 def make_story(
     seed: int,  # the same seed gives the same story
 ) -> str:  # a short story of a few sentences
-    "Expand the built-in grammar's `story`, each name bound once a story."
+    "Expand the built-in grammar; what has a capital is drawn once a story."
     rng, bound = random.Random(seed), {}
 
     def expand(match: re.Match) -> str:
         name = match[1]
-        kept = name in bound
-        if not kept:
-            text = rng.choice(_grammar()[name.rstrip("0123456789")])
-            text = re.sub(r"\{(\w+)\}", expand, text)
-            if not name[0].islower():
-                bound[name] = text
-            return text
-        return bound[name]
+        if name in bound:
+            return bound[name]
+        text = rng.choice(_grammar()[name])
+        text = re.sub(r"\{(\w+)\}", expand, text)
+        if name[0].isupper():
+            bound[name] = text
+        return text
 
     return re.sub(r"\{(\w+)\}", expand, "{story}")
 
