@@ -184,7 +184,9 @@ def make_story(
         name = match[1]
         if name in bound:
             return bound[name]
-        text = rng.choice(_grammar()[name])
+        rules = _grammar()  # Child2 has rules of its own, or Child's
+        rule = name if name in rules else name.rstrip("0123456789")
+        text = rng.choice(rules[rule])
         text = re.sub(r"\{(\w+)\}", expand, text)
         if name[0].isupper():
             bound[name] = text

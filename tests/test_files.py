@@ -298,3 +298,5 @@ def test_names_stay_the_same_in_a_story(monkeypatch):
     told = [make_story(seed).split() for seed in range(50)]
     assert all(one == two for one, two, _, _ in told)
     assert any(one != three for one, _, three, _ in told)
+    rules["Who2"] = ["z"]  # a rule of its own
+    assert all(make_story(seed).split()[2] == "z" for seed in range(9))
