@@ -7,14 +7,19 @@ nothing of tokens, models or training.
 import contextlib
 import os
 import random
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_from_scratch.grammar import Grammar
 
 END = "<|endoftext|>"  # stands after every story in a corpus file
+# built-in stories: the first seed and how many, no story in both splits
+SEEDS = {"train": (0, 6000), "valid": (10_000_000, 600)}
 GRAMMAR = Path(__file__).with_name("story_world.txt")
 
 
@@ -169,38 +174,22 @@ def load_stories(
     path = find_tinystories(split)
     if corpus_name() == "TinyStories":
         return read_text(path)
-    first, count = {"train": (0, 6000), "valid": (6000, 600)}[split]
+    first, count = SEEDS[split]
     stories = (make_story(seed) for seed in range(first, first + count))
     return "".join(f"{story}\n{END}\n" for story in stories)
 
 
 def make_story(
     seed: int,  # the same seed gives the same story
-) -> str:  # a short story of a few sentences
-    "Expand the built-in grammar; what has a capital is drawn once a story."
-    rng, bound = random.Random(seed), {}
-
-    def expand(match: re.Match) -> str:
-        name = match[1]
-        if name in bound:
-            return bound[name]
-        rules = _grammar()  # Child2 has rules of its own, or Child's
-        rule = name if name in rules else name.rstrip("0123456789")
-        text = rng.choice(rules[rule])
-        text = re.sub(r"\{(\w+)\}", expand, text)
-        if name[0].isupper():
-            bound[name] = text
-        return text
-
-    return re.sub(r"\{(\w+)\}", expand, "{story}")
+) -> str:  # a story of the built-in world
+    "Tell a story; `StoryWorld` in `stories` knows how likely it is."
+    world = _world()
+    return world.tell(world.by_chance(random.Random(seed))).text
 
 
 @cache
-def _grammar() -> dict[str, list[str]]:
-    "The rules of the data file: a name, a colon, choices between bars."
-    rules: dict[str, list[str]] = {}
-    for line in GRAMMAR.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            name, choices = line.split(":", 1)
-            rules[name.strip()] = [c.strip() for c in choices.split("|")]
-    return rules
+def _world() -> "Grammar":
+    "The built-in world, read when it is first needed."
+    from llm_from_scratch.grammar import Grammar
+
+    return Grammar(GRAMMAR.read_text(encoding="utf-8"))

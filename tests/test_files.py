@@ -275,7 +275,7 @@ def test_built_in_stories(no_data):
         assert len(stories) == count
         assert all(story.strip() for story in stories)
     shared = set(train.split(END)) & set(valid.split(END))
-    assert len(shared) < 6
+    assert shared == {"\n"}
     assert load_stories("train") == train
     with pytest.raises((ValueError, KeyError), match="test"):
         load_stories("test")
@@ -289,14 +289,3 @@ def test_a_story_is_whole():
         assert story[0].isupper() or story[0] in "\"'"
         assert story[-1] in '.!?"'
     assert len({make_story(seed) for seed in range(500)}) > 490
-
-
-def test_names_stay_the_same_in_a_story(monkeypatch):
-    rules = {"story": ["{Who} {Who} {Who2} {verb}"]}
-    rules |= {"Who": list("abcdefgh"), "verb": ["ran"]}
-    monkeypatch.setattr(files, "_grammar", lambda: rules)
-    told = [make_story(seed).split() for seed in range(50)]
-    assert all(one == two for one, two, _, _ in told)
-    assert any(one != three for one, _, three, _ in told)
-    rules["Who2"] = ["z"]  # a rule of its own
-    assert all(make_story(seed).split()[2] == "z" for seed in range(9))
