@@ -37,6 +37,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     extras_require=extras,
+    entry_points={"console_scripts": words("console_scripts")},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Education",
