@@ -33,7 +33,8 @@ def add_tokenizer(commands) -> None:
         commands,
         "tokenizer",
         "train a tokenizer, use it, look at what it does",
-        "llmfs tokenizer show --help",
+        "llmfs tokenizer train stories.txt --vocab-size 1000\n"
+        'llmfs tokenizer show "Lily lost her red ball."',
     ).add_subparsers(title="commands", metavar="COMMAND")
     add_train(group)
     add_encode(group)
@@ -182,8 +183,7 @@ def add_decode(commands) -> None:
 
 def tokenizer_decode(args: argparse.Namespace) -> None:
     "Print the text of some ids."
-    words = args.ids or list(read_source("-"))
-    ids = read_ids("".join(words) if not args.ids else " ".join(words))
+    ids = read_ids(" ".join(args.ids) or "".join(read_source("-")))
     text = load_tokenizer(args.tokenizer).decode(ids)
     at_prompt = sys.stdout and sys.stdout.isatty()
     end = "\n" if at_prompt and not text.endswith("\n") else ""

@@ -7,15 +7,19 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import llm_from_scratch
-from llm_from_scratch import cli, cli_tokenizer
+from llm_from_scratch import cli, cli_data, cli_tokenizer
 from llm_from_scratch.cli import build_parser, main
+from llm_from_scratch.files import SEEDS, make_story
+from llm_from_scratch.token_files import TokenFile
 from llm_from_scratch.tokenization import GPT2, GPT4, BPETokenizer
 
+ROOT = Path(__file__).resolve().parent.parent
 SENTENCE = "Lily lost her red ball, so she asked Ben."
 STORIES = "".join(
     f"{name} lost her red ball.\nShe asked Ben {i} times. 红 ☃\n"
@@ -272,6 +276,8 @@ def test_closed_streams_break_nothing(tokenizer):
     [
         ("tokenizer", "show", "Zoë 红 ☃\n\x07", "--ids"),
         ("tokenizer", "decode", *map(str, "红☃".encode())),
+        ("data", "info"),
+        ("data", "info", "tokenizer.json"),
     ],
 )
 def test_no_console_is_too_poor(words, encoding, tokenizer):
@@ -587,3 +593,346 @@ def test_reading_what_is_typed_is_announced(tokenizer, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     assert main(["tokenizer", "encode"]) == 0
     assert "reading what you type" in capsys.readouterr().err
+
+
+# -- data tinystories
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    "A hub of our own; what was asked of it."
+    downloads = pytest.importorskip("llm_from_scratch.downloads")
+    asked = []
+
+    def fetch(repo, name, target, *, consent, **_):
+        asked.append((name, consent))
+        if consent is None:
+            raise PermissionError("this would download; in a shell: --yes")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"x" * 1500)
+        return target
+
+    monkeypatch.setattr(downloads, "download", fetch)
+    return asked
+
+
+def test_tinystories_are_fetched_and_then_found(hub, say, tmp_path):
+    out = say("data tinystories --yes")
+    folder = tmp_path / "llmfs_cache" / "tinystories"
+    assert out == (
+        f"train: {folder / 'train.txt'}, 1.5 KB\n"
+        f"valid: {folder / 'valid.txt'}, 1.5 KB\n"
+    )
+    assert [consent for _, consent in hub] == [True, True]
+    assert say("data tinystories") == out  # nothing is asked again
+    assert len(hub) == 2
+
+
+def test_one_split_of_tinystories(hub, say):
+    assert say("data tinystories --split valid --yes").startswith("valid: ")
+    assert len(hub) == 1
+
+
+def test_tinystories_need_consent(hub, complaint):
+    assert "--yes" in complaint("data tinystories")
+
+
+def test_tinystories_without_network(complaint, monkeypatch):
+    downloads = pytest.importorskip("llm_from_scratch.downloads")
+
+    def offline(*_, **__):
+        raise ConnectionError("could not download: check the network")
+
+    monkeypatch.setattr(downloads, "download", offline)
+    assert complaint("data tinystories --yes") == (
+        "could not download: check the network"
+    )
+
+
+def test_no_answer_is_no_consent(complaint, monkeypatch):
+    downloads = pytest.importorskip("llm_from_scratch.downloads")
+
+    def no_answer(*_, **__):
+        raise EOFError
+
+    monkeypatch.setattr(downloads, "download", no_answer)
+    line = complaint("data tinystories")
+    assert "nothing was downloaded" in line
+    assert "--yes" in line
+
+
+# -- data stories
+
+
+@pytest.mark.parametrize("split", SEEDS)
+def test_stories_are_those_of_the_library(split, say):
+    first = SEEDS[split][0]
+    out = say(f"data stories --count 2 --seed 5 --split {split}")
+    told = (f"{make_story(first + i)}\n<|endoftext|>\n" for i in (5, 6))
+    assert out == "".join(told)
+
+
+def test_stories_in_a_file(say, complaint):
+    out = say("data stories --count 30 --out deep/s.txt")
+    data = Path("deep/s.txt").read_bytes()
+    assert data.decode() == say("data stories --count 30")
+    size = f"{len(data) / 1000:.1f} KB"
+    assert out == f"{Path('deep/s.txt')}: 30 stories, {size}\n"
+    line = complaint("data stories --out deep/s.txt")
+    assert "exists already; add --overwrite" in line
+    assert Path("deep/s.txt").read_bytes() == data
+    say("data stories --count 1 --out deep/s.txt --overwrite")
+    assert Path("deep/s.txt").read_bytes().count(b"<|endoftext|>") == 1
+
+
+def test_a_file_that_fails_half_way_is_not_there(complaint, monkeypatch):
+    Path("old.txt").write_text("old", encoding="utf-8")
+    made = []
+
+    def fails(seed):
+        made.append(seed)
+        if len(made) > 20:
+            raise KeyboardInterrupt
+        return "story " * 10_000
+
+    monkeypatch.setattr(cli_data, "make_story", fails)
+    complaint("data stories --count 99 --out new.txt", code=130)
+    made.clear()
+    words = "data stories --count 99 --out old.txt --overwrite"
+    complaint(words, code=130)
+    assert [path.name for path in Path().iterdir()] == ["old.txt"]
+    assert Path("old.txt").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--count 0", ["'0'", "1 or greater"]),
+        ("--seed -1", ["'-1'", "0 or greater"]),
+        ("--split test", ["'test'", "train", "valid"]),
+        ("--seed 9999999 --count 2", ["9999999", "10000000", "valid"]),
+        ("--out .", [". is a folder"]),
+    ],
+)
+def test_mistakes_with_stories(words, parts, complaint):
+    line = complaint(f"data stories {words}")
+    for part in parts:
+        assert part in line
+
+
+# -- data tokenize
+
+
+def documents(text: str) -> list[str]:
+    "The documents of a corpus."
+    return [x.strip() for x in text.split("<|endoftext|>") if x.strip()]
+
+
+def test_tokenize_loses_nothing(stories, tokenizer, say):
+    out = say("data tokenize stories.txt")
+    file = TokenFile("stories", tokenizer)
+    told = [tokenizer.decode(file[i].tolist()) for i in range(len(file))]
+    assert told == documents(STORIES)
+    assert out.startswith(f"stories.json: {len(file.tokens):,} tokens, 120 ")
+    text = sum(len(x.encode()) for x in told)
+    rate = text / sum(len(tokenizer.encode(x)) for x in told)
+    assert out.endswith(f"documents, {rate:.2f} bytes per token\n")
+
+
+def test_tokenize_several_files_with_two_workers(stories, tokenizer, say):
+    Path("more.txt").write_text("no marker here", encoding="utf-8")
+    say("data tokenize stories.txt more.txt --out x/y.json --workers 2")
+    file = TokenFile("x/y.json", tokenizer)
+    assert len(file) == 121
+    assert tokenizer.decode(file[120].tolist()) == "no marker here"
+
+
+def test_tokenize_never_replaces_unless_told(
+    stories, tokenizer, complaint, say
+):
+    Path("stories.json").write_text("precious", encoding="utf-8")
+    line = complaint("data tokenize stories.txt")
+    assert "stories.json exists already; add --overwrite" in line
+    assert Path("stories.json").read_text(encoding="utf-8") == "precious"
+    say("data tokenize stories.txt --overwrite")
+    assert len(TokenFile("stories.json")) == 120
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("lost.txt", ["there is no file lost.txt"]),
+        (".", [". is a folder"]),
+        ("latin.txt", ["latin.txt is not UTF-8", "0xe9"]),
+        ("empty.txt", ["document"]),
+        ("stories.txt --tokenizer bare.json", ["<|endoftext|>"]),
+        ("stories.txt --tokenizer lost.json", ["lost.json"]),
+        ("stories.txt --workers 0", ["'0'", "1 or greater"]),
+        ("stories.txt --out latin.txt/x", ["latin.txt"]),
+    ],
+)
+def test_mistakes_with_tokenize(words, parts, stories, tokenizer, complaint):
+    Path("latin.txt").write_bytes(b"Zo\xe9")
+    Path("empty.txt").touch()
+    BPETokenizer.train("red", 256).save("bare.json")
+    before = {path.name for path in Path().iterdir()}
+    line = complaint(f"data tokenize {words}")
+    for part in parts:
+        assert part in line
+    assert {path.name for path in Path().iterdir()} == before
+
+
+# -- data info
+
+
+def rows(out: str) -> dict[str, str]:
+    "The two columns that `info` prints."
+    lines = [
+        re.split(r"\s{2,}", x.strip(), maxsplit=1) for x in out.split("\n")
+    ]
+    return dict(line for line in lines if len(line) == 2)
+
+
+def test_info_on_this_machine(say, tmp_path):
+    found = rows(say("data info"))
+    assert "llmfs data tinystories" in found["TinyStories, train"]
+    assert found["the notebooks use"] == "the built-in stories"
+    folder = tmp_path / "llmfs_data" / "tinystories"
+    folder.mkdir(parents=True)
+    for split in SEEDS:
+        (folder / f"{split}.txt").write_bytes(b"x" * 2000)
+    found = rows(say("data info"))
+    path = folder / "valid.txt"
+    assert found["TinyStories, valid"] == f"2.0 KB, {path}"
+    assert found["the notebooks use"] == "TinyStories"
+
+
+def test_info_on_text(stories, say):
+    text = STORIES + "\n<|endoftext|>\n"
+    stories.write_bytes(text.encode())
+    out = say("data info stories.txt")
+    assert out.startswith("stories.txt: text\n")
+    found, told = rows(out), documents(STORIES)
+    sizes = sorted(len(x.encode()) for x in told)
+    assert found["documents"].startswith("120, ")
+    assert found["empty"] == "1 document"
+    assert found["characters"] == f"{sum(map(len, told)):,}"
+    words = Counter(word for x in told for word in x.split())
+    assert found["words"].startswith(f"{words.total():,}, ")
+    assert found["bytes each"].startswith(f"{sizes[0]} to {sizes[-1]}, median")
+
+
+def test_info_on_an_empty_text(say):
+    Path("empty.txt").touch()
+    found = rows(say("data info empty.txt"))
+    assert found == {
+        "size": "0 bytes",
+        "documents": "0, separated by <|endoftext|>",
+    }
+
+
+def test_info_on_a_token_file(stories, tokenizer, say):
+    say("data tokenize stories.txt")
+    out = say("data info stories.json")
+    assert out.startswith("stories.json: token file\n")
+    assert say("data info stories") == out
+    found = rows(out)
+    file = TokenFile("stories")
+    lengths = sorted(len(file[i]) for i in range(len(file)))
+    assert found["tokens"] == f"{len(file.tokens):,}, uint16"
+    assert found["documents"] == "120"
+    assert found["tokens each"].startswith(f"{lengths[0]} to {lengths[-1]},")
+    assert found["checksum"] == "not checked; add --verify"
+    shown = rows(say("data info tokenizer.json"))["hash"]
+    assert found["tokenizer"] == f"300 tokens, hash {shown}"
+    verified = rows(say("data info stories.json --verify"))
+    assert verified["checksum"] == "correct"
+
+
+def test_info_on_a_token_file_that_was_changed(
+    stories, tokenizer, say, complaint
+):
+    say("data tokenize stories.txt")
+    path = next(Path().glob("stories-*.bin"))
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+    line = complaint("data info stories.json --verify")
+    assert path.name in line
+    assert "sha256" in line
+    path.write_bytes(data[:-2])
+    assert path.name in complaint("data info stories.json")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "."])
+def test_info_on_a_tokenizer(name, tokenizer, say):
+    found = rows(say(f"data info {name}"))
+    assert found["tokens"] == "300, 1 of them special"
+    assert found["special"] == "<|endoftext|> = 299"
+    assert found["merges"] == str(len(tokenizer.merges))
+    assert found["words"] == "GPT-2's"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("lost.txt", ["there is no file lost.txt"]),
+        ("folder", ["there is no file", "tokenizer.json"]),
+        ("x.bin", ["x.bin is a part of a token file", ".json"]),
+        ("list.json", ["list.json", "tokenizer"]),
+        ("latin.json", ["latin.json", "UTF-8"]),
+        ("latin.txt", ["latin.txt is not UTF-8"]),
+    ],
+)
+def test_info_on_what_cannot_be_described(name, parts, complaint):
+    Path("folder").mkdir()
+    Path("list.json").write_text("[]", encoding="utf-8")
+    for latin in ("latin.json", "latin.txt"):
+        Path(latin).write_bytes(b"Zo\xe9")
+    line = complaint(f"data info {name}")
+    for part in parts:
+        assert part in line
+
+
+# -- what help texts and README tell the reader to type
+
+
+@pytest.mark.parametrize("line", examples())
+def test_examples_of_the_help_texts_work(
+    line, stories, tokenizer, hub, capsys
+):
+    name, *words = shlex.split(line)
+    assert name == "llmfs"
+    # what the example makes is not there yet
+    made = {"train": "tokenizer.json", "stories": "stories.txt"}
+    for word in set(words) & made.keys():
+        Path(made[word]).unlink(missing_ok=True)
+    if words[:2] != ["data", "stories"]:
+        stories.write_bytes(STORIES.encode())
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out
+    fewer = "the text holds no more" in err  # of so small a corpus
+    assert err == "" or fewer
+
+
+def shown_in(name: str) -> list[tuple[str, str]]:
+    "The commands in a page's console blocks, each with its output."
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    found = []
+    for block in blocks:
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, out = part.partition("\n")
+            found.append((command, out))
+    return found
+
+
+def test_the_readme_shows_what_the_commands_print(capsys):
+    shown = shown_in("README.md")
+    assert shown
+    for command, wanted in shown:
+        name, *words = shlex.split(command)
+        assert name == "llmfs"
+        assert main(words) == 0, command
+        assert capsys.readouterr() == (wanted, ""), command
