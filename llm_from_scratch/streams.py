@@ -5,11 +5,13 @@ vocabularies or what is done with a batch.
 """
 
 import re
+import signal
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -145,7 +147,9 @@ def map_batches(
     group = list(islice(batches, 8))
     pool = None
     if group:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            workers, get_context("spawn"), _ignore_ctrl_c
+        )
     try:
         while group:
             pool, results = _map_group(function, group, pool)
@@ -156,13 +160,33 @@ def map_batches(
             pool.shutdown()
 
 
+def _ignore_ctrl_c() -> None:
+    "For other processes: this one hears Ctrl-C and ends them."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    "What starts in here never hears Ctrl-C; we hear it at the end."
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _map_group(
     function: Callable, group: list, pool: ProcessPoolExecutor | None
 ) -> tuple[ProcessPoolExecutor | None, list]:
     "The results of a group, and the pool, or None when it is broken."
     if pool:
         try:
-            return pool, list(pool.map(function, group))
+            with _ctrl_c_held():  # while processes are started
+                results = pool.map(function, group)
+            return pool, list(results)
         except BrokenProcessPool:
             warn(
                 "working in one process: a script that reads a large corpus "

@@ -1,8 +1,10 @@
 "Streams: cuts only where they are safe, in order, over processes."
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,3 +264,44 @@ def test_a_broken_pool_is_left_with_a_warning(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert list(map_batches(len, BATCHES, 1)) == list(range(11))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal to a group of processes")
+@pytest.mark.parametrize("started", [False, True])
+def test_ctrl_c_reaches_the_first_process_only(started, tmp_path):
+    "A terminal sends Ctrl-C to all; workers may be just being started."
+    code = (
+        "import sys, time\n"
+        "from llm_from_scratch.streams import map_batches\n"
+        "def slow(batch):\n"
+        "    time.sleep(0.3)\n"
+        "    return 0\n"
+        "if __name__ == '__main__':\n"
+        "    print('go', flush=True)\n"
+        "    try:\n"
+        "        for _ in map_batches(slow, [['a']] * 40, 2):\n"
+        "            print('done', flush=True)\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    script = tmp_path / "slow.py"
+    script.write_text(code, encoding="utf-8")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == b"go\n"
+        if started:
+            process.stdout.readline()
+        else:
+            time.sleep(0.05)  # the workers are importing
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert (process.returncode, err) == (130, b"")
