@@ -285,9 +285,9 @@ def split_by_hash(
     valid = [i for i, draw in enumerate(draws) if draw < valid_share]
     if not train or not valid:
         raise ValueError(
-            f"{len(draws)} documents in {len(set(draws))} groups cannot be "
-            f"split with valid_share={valid_share}: one side would be empty; "
-            "give more documents or another share"
+            f"cannot split documents={len(draws)} in groups="
+            f"{len(set(draws))} with valid_share={valid_share}: one side "
+            "would be empty; give more documents or another share"
         )
     return train, valid
 
@@ -317,7 +317,7 @@ class TokenDataset(Dataset):
         "Raise `ValueError` when there is not one whole window."
         stride = context_len if stride is None else stride
         check_sizes(context_len=context_len, stride=stride)
-        self.ids = torch.from_numpy(np.array(ids, np.int64))
+        self.ids = torch.from_numpy(np.asarray(ids).astype(np.int64))
         self.context_len, self.stride = context_len, stride
         if len(self.ids) <= context_len:
             raise ValueError(
@@ -400,8 +400,8 @@ class Windows:
         if mode == "packed":
             edges = np.append(np.arange(0, edges[-1], context_len), edges[-1])
         self._starts, self._targets = edges[:-1], np.diff(edges)
-        self.settings = {"context_len": context_len, "n_documents": n}
-        self.settings |= {"mode": mode, "tokens": file.header["sha256"]}
+        self.settings = {"tokens": file.header["sha256"], "mode": mode}
+        self.settings |= {"context_len": context_len, "n_documents": n}
 
     @property
     def n_windows(self) -> int:
@@ -462,11 +462,8 @@ class TokenLoader(Windows):
                 f"rank={rank} must lie between 0 and {world_size - 1}, since "
                 f"world_size={world_size}"
             )
-        self.rank, self.epochs, self.step = (
-            rank,
-            epochs,
-            batch_size * world_size,
-        )
+        self.rank, self.epochs = rank, epochs
+        self.step = batch_size * world_size
         self.settings |= {**sizes, "shuffle": shuffle, "seed": seed}
         self.position = 0  # windows given out, by all ranks together
         self._order = None, np.empty(0, np.int64)  # epoch, its windows

@@ -404,7 +404,7 @@ def test_shares_that_cannot_be(share):
 def test_a_corpus_that_cannot_be_split(texts, groups):
     with pytest.raises(ValueError) as found:
         split_documents(texts)
-    words = f"{len(texts)} documents in {groups} groups cannot be split"
+    words = f"documents={len(texts)} in groups={groups} with"
     assert words in str(found.value)
     assert "valid_share=0.1" in str(found.value)
 
@@ -420,6 +420,8 @@ def test_windows_and_their_targets():
         ([4, 5, 6], [5, 6, 7]), ([6, 7, 8], [7, 8, 9]),
     ]  # fmt: skip
     assert len(dataset) == 4
+    for same in (dataset.ids, np.arange(10, dtype="<u2")):
+        assert torch.equal(TokenDataset(same, 3).ids, dataset.ids)
     with pytest.raises(IndexError, match="window 4 of 4"):
         dataset[4]
 
