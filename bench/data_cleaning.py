@@ -7,6 +7,7 @@ published; the other steps and the duplicates in the V2 files.
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 import time
@@ -19,11 +20,14 @@ from llm_from_scratch.data import (
     clean_stories,
     find_duplicates,
     find_near_duplicates,
+    jaccard,
     mend_mojibake,
+    shingles,
 )
 from llm_from_scratch.files import END
 
 V1 = "v1_first1000_with_mojibake.json"
+V2 = 2_717_699  # stories in all of the training file
 RUN = re.compile(r"[^\x00-\x7f]+")
 
 
@@ -37,6 +41,16 @@ def spoilt(rows: list[str]) -> dict[str, object]:
     found |= {"rows_mended": sum(n > 0 for _, n in pairs)}
     found |= {"lost_third_byte": before["â€"]}
     return found | {"before": dict(before), "after": dict(after)}
+
+
+def seconds_a_pair(texts: list[str], sample: int = 20_000) -> float:
+    "How long comparing two stories takes."
+    rng, sets = random.Random(0), [shingles(text) for text in texts]
+    pairs = [rng.sample(sets, 2) for _ in range(sample)]
+    start = time.perf_counter()
+    for a, b in pairs:
+        jaccard(a, b)
+    return (time.perf_counter() - start) / sample
 
 
 def main() -> None:
@@ -61,6 +75,9 @@ def main() -> None:
     result["exact_groups"] = len(find_duplicates(clean))
     result["near_groups"] = near
     result["near_seconds"] = round(seconds, 1)
+    each, n = seconds_a_pair(clean), len(clean)
+    result["all_pairs_minutes"] = round(each * n**2 / 2 / 60, 1)
+    result["all_pairs_days_of_v2"] = round(each * V2**2 / 2 / 86_400)
     result["across_splits"] = sum(
         min(group) < len(clean) <= max(group) for group in both
     )

@@ -418,7 +418,7 @@ class TokenFile:
         return total
 
     def verify(self) -> None:
-        "Read every token; `ValueError` if one is not as it was written."
+        "Read everything; `ValueError` if it is not as it was written."
         digest, step = hashlib.sha256(), 1 << 22
         for start in range(0, len(self.tokens), step):
             digest.update(self.tokens[start : start + step].tobytes())
@@ -426,4 +426,10 @@ class TokenFile:
             raise ValueError(
                 f"{self._beside('tokens_file')} has sha256 {found}, its "
                 f"header demands {self.header['sha256']}; write it again"
+            )
+        steps = np.diff(self.index.astype(np.int64), axis=0)
+        if self.index[0].any() or (steps < 1).any():
+            raise ValueError(
+                f"{self._beside('index_file')} does not rise from 0; write "
+                "it again"
             )

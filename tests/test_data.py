@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from itertools import chain, combinations, islice, pairwise
 from pathlib import Path
@@ -572,6 +573,38 @@ def test_a_crash_between_the_renames_keeps_the_old(
     assert len(TokenFile(tmp_path / "x", tokenizer)) == 5
 
 
+@pytest.mark.slow
+def test_a_killed_writer_leaves_the_old_or_the_new(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    write_tokens(tmp_path / "x", STORIES[:5], tokenizer)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from llm_from_scratch.data import write_tokens\n"
+        "from llm_from_scratch.files import make_story\n"
+        "from llm_from_scratch.tokenization import BPETokenizer\n"
+        "own = BPETokenizer.load('.')\n"
+        "print('ready', flush=True)\n"
+        "for n in range(10, 10**6):\n"
+        "    texts = [make_story(i) for i in range(n, n + 20)]\n"
+        "    write_tokens('x', texts, own, overwrite=True, workers=1)\n"
+    )
+    sizes = []
+    for turn in range(8):
+        running = subprocess.Popen(
+            [sys.executable, "-c", program, str(ROOT)],
+            cwd=tmp_path, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        with running:
+            assert running.stdout.readline() == b"ready\n"
+            time.sleep(0.2 + 0.037 * turn)
+            running.kill()
+        file = TokenFile(tmp_path / "x", tokenizer)
+        file.verify()
+        sizes.append(len(file))
+    assert set(sizes) <= {5, 20}
+    assert 20 in sizes
+
+
 def test_a_full_disk_is_told(tokenizer, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -654,6 +687,12 @@ def test_files_that_were_cut_or_lost(stories_file, tmp_path):
         TokenFile(path)
     tokens.write_bytes(whole[:-4] + b"\0\0" + whole[-2:])
     with pytest.raises(ValueError, match=stories_file.header["sha256"]):
+        TokenFile(path).verify()
+    tokens.write_bytes(whole)
+    index = tmp_path / stories_file.header["index_file"]
+    good = index.read_bytes()
+    index.write_bytes(good[:16] * 2 + good[32:])
+    with pytest.raises(ValueError, match=f"{index.name} does not rise"):
         TokenFile(path).verify()
     tokens.unlink()
     with pytest.raises(FileNotFoundError, match=tokens.name):

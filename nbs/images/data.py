@@ -36,7 +36,7 @@ def draw_batch(tokenizer: BPETokenizer) -> None:
                 fill = PASTEL[row] if real else PALE
                 y = top - 0.34 - row * 0.27
                 box(ax, 0.05 + column * step, y, step - 0.04, 0.23, text,
-                    fill=fill, fontsize=6.4, family="monospace",
+                    fill=fill, fontsize=7.6,
                     line=0.5)  # fmt: skip
     save(fig, "data_result")
 
