@@ -12,7 +12,6 @@ from itertools import accumulate, count
 from typing import Any, NamedTuple
 
 from llm_from_scratch.grammar import (
-    CLOSED,
     GAP,
     SENTENCE,
     STOP,
@@ -28,7 +27,8 @@ from llm_from_scratch.grammar import (
 )
 
 FOREIGN = {"extra", "repeated", "order", "wording"}
-MOST = 300_000  # states that a search looks at before it gives up
+MOST = 300_000  # paths that a search looks at before it gives up
+MOST_FAULTY = 30_000  # the same for a search that tolerates faults
 
 
 def find_tellings(
@@ -38,13 +38,20 @@ def find_tellings(
     "Recover how a story was told. Raises `ValueError` if it never is."
     search = Search(grammar, story)
     ways = [grammar.retell(unlink(p.steps), p.roles) for p in search]
-    if told := [way for way in ways if way.text == story]:
+    if told := [way for way in ways if way.text == search.story]:
         return told
     number = bisect(search.places, search.reached) - 1
-    sentence = search.sentences[min(number, len(search.sentences) - 1)]
+    if ways or number >= len(search.sentences):
+        number, problem = len(search.sentences) - 1, "must not be the last"
+        if ways:
+            told = ways[0].text
+            number, _, right = first_difference(search.story, told)
+            problem = f"must read {right[:60]!r}"
+    else:
+        problem = "cannot follow what stands before it"
     raise ValueError(
         f"this world does not tell such a story: sentence {number + 1}, "
-        f"{sentence[:60]!r}, cannot follow what stands before it"
+        f"{search.sentences[number][:60]!r}, {problem}"
     )
 
 
@@ -59,11 +66,12 @@ def find_faults(
     """
     search = Search(grammar, story, tolerant=True)
     for path in search:
-        faults = name_faults(unlink(path.faults), search.sentences)
+        faults = [with_name(x, path.roles) for x in unlink(path.faults)]
+        faults = name_faults(faults, search.sentences)
         if not faults:
             told = grammar.retell(unlink(path.steps), path.roles).text
-            faults = [Fault("spelling", *first_difference(story, told))]
-            return faults if told != story else []
+            difference = first_difference(search.story, told)
+            return [Fault("spelling", *difference)] * (told != search.story)
         foreign = sum(x.kind in FOREIGN for x in faults)
         if 2 * foreign <= len(search.sentences):
             return faults
@@ -160,8 +168,11 @@ class Search:
     def __init__(
         self, grammar: Grammar, story: str, *, tolerant: bool = False
     ):
+        if not isinstance(story, str):
+            raise TypeError(f"{story=!r:.40} must be a text")
         self.grammar, self.tolerant = grammar, tolerant
-        self.sentences = SENTENCE.split(story)
+        self.story = story.strip()
+        self.sentences = SENTENCE.split(self.story)
         flat = [flatten(sentence) for sentence in self.sentences]
         self.text = " " + " ".join(flat) + " "
         places = accumulate((len(x) + 1 for x in flat), initial=0)
@@ -169,6 +180,8 @@ class Search:
         self.number = {place: i for i, place in enumerate(self.places)}
         self.reached = 0  # the furthest place in the text
         self.cells: dict[tuple, tuple] = {}
+        self.draws: dict[tuple, Draw] = {}  # of fewer entities
+        self.following: dict[int, list] = {}  # id of a stack → `skip`
         self.seen: set[tuple] = set()
         self.agenda: list[tuple] = []
         self.serial = count()
@@ -189,7 +202,7 @@ class Search:
         "The ways to tell the story, those with the fewest faults first."
         stack = self.cell((GAP, self.grammar.start, GAP, STOP), None)
         self.push(Path(0.0, 0, stack, {}))
-        for _ in range(MOST):
+        for _ in range(MOST_FAULTY if self.tolerant else MOST):
             if not self.agenda:
                 return
             path = heappop(self.agenda)[-1]
@@ -204,12 +217,14 @@ class Search:
             kind = type(part)
             if kind is str:
                 if not self.text.startswith(part, path.place):
+                    self.break_off(path, part)
                     return False
                 path.place, path.stack = path.place + len(part), rest
             elif kind is Rule:
                 letter = self.text[path.place : path.place + 1]
                 options = begin(self.grammar, part, letter)
                 if not options:
+                    self.break_off(path, "")
                     return False
                 for option in options[1:]:
                     steps, stack = (option, path.steps), (option.flat, rest)
@@ -241,16 +256,53 @@ class Search:
             told = who.forms[part.form] if part.form else who.flat
             path.stack = self.cell((told,), rest)
             return True
+        if part.form and self.tolerant:
+            return self.fork_by_form(path, part, rest)
         playing = path.roles.values()
         for entity in who.entities:
             told = entity.forms[part.form] if part.form else entity.flat
-            if entity in playing or not (
-                part.form or self.text.startswith(told, path.place)
-            ):
+            if entity in playing:
+                continue
+            if not part.form and not self.text.startswith(told, path.place):
+                self.break_off(path, told)
                 continue
             roles = {**path.roles, part.role: entity}
             self.push(path, roles=roles, stack=self.cell((told,), rest))
         return False
+
+    def fork_by_form(self, path: Path, part: Mention, rest: tuple) -> bool:
+        "Fork for a form of who is not named yet: who may it be after that?"
+        who = path.roles[part.role]
+        able: dict[int, list[Entity]] = {}
+        for entity in who.entities:
+            if part.form in entity.forms:
+                able.setdefault(id(entity.forms[part.form]), []).append(entity)
+        for key, entities in able.items():
+            fewer = Draw(part.role, tuple(entities))
+            fewer = self.draws.setdefault((id(who), key), fewer)
+            told = entities[0].forms[part.form]
+            roles = {**path.roles, part.role: fewer}
+            self.push(path, roles=roles, stack=self.cell((told,), rest))
+        return False
+
+    def break_off(self, path: Path, part: str) -> None:
+        "Fork where the text ends in the middle of a sentence, or of `part`."
+        left = len(self.text) - 1 - path.place
+        if not self.tolerant or left > len(part):
+            return
+        if part.startswith(self.text[path.place : -1]):
+            self.unfinished(path, len(self.sentences) - 1)
+
+    def unfinished(self, path: Path, number: int) -> None:
+        "Fork to the end. Who swapped two sentences may lack just the last."
+        found = self.sentences[number] if number < len(self.sentences) else ""
+        self.push(
+            path,
+            cost=path.cost + (1.1 if path.faults else 1),
+            place=len(self.text),
+            stack=self.cell((STOP,), None),
+            faults=(Fault("unfinished", number, found, ""), path.faults),
+        )
 
     def mistake(self, path: Path, part: Mention, rest: tuple) -> None:
         "Fork where the text has another entity, or another form."
@@ -260,35 +312,26 @@ class Search:
             right = fixed(who, part.form)
             for form in {fixed(e, part.form) for e in able} - {right, None}:
                 if right and self.text.startswith(form, path.place):
-                    self.fault(path, "pronoun", form, right, rest, path.roles)
+                    place = path.place + len(form)
+                    self.fault(path, rest, place, "pronoun", form, right)
         if part.form:
             return
         for other in able:
-            if other is who or not self.text.startswith(
+            if other is not who and self.text.startswith(
                 other.flat, path.place
             ):
-                continue
-            kind = "name" if "he" in other.forms else part.role.lower()
-            meant = [who] if type(who) is Entity else who.entities
-            for entity in meant:
-                roles = {**path.roles, part.role: entity}
-                if entity is who or (
-                    entity not in (other, *path.roles.values())
-                    and entity.flat in self.text
-                ):
-                    self.fault(
-                        path, kind, other.flat, entity.flat, rest, roles
-                    )
+                kind = "name" if "he" in other.forms else part.role.lower()
+                place = path.place + len(other.flat)
+                self.fault(path, rest, place, kind, other.text, part.role)
 
-    def fault(self, path, kind, found, right, rest, roles) -> None:
+    def fault(self, path, rest, place, kind, found, right) -> None:
         "Fork with a fault: `found` stands where `right` should."
         number = bisect(self.places, path.place) - 1
         self.push(
             path,
             cost=path.cost + 1,
-            place=path.place + len(found),
+            place=place,
             stack=rest,
-            roles=roles,
             faults=(Fault(kind, number, found, right), path.faults),
         )
 
@@ -301,51 +344,47 @@ class Search:
         if key in self.seen:
             return False
         self.seen.add(key)
-        left = self.sentences[number:]
-        ends = rest[0] is STOP
+        left = number < len(self.sentences)
+        found = self.sentences[number] if left else ""
 
         def fork(kind: str, cost: float, **changes: Any) -> None:
-            found = left[0] if left and kind != "missing" else ""
-            faults = Fault(kind, number, found, ""), path.faults
+            there = "" if kind == "missing" else found
+            faults = Fault(kind, number, there, ""), path.faults
             self.push(path, cost=path.cost + cost, faults=faults, **changes)
 
-        if not ends and (not left or (left[1:] == [] and not whole(left[0]))):
-            stop = self.cell((STOP,), None)
-            fork("unfinished", 1, place=len(self.text), stack=stop)
+        if not left and rest[0] is not STOP:
+            self.unfinished(path, number)
         if left:
             fork("extra", 1, place=self.places[number + 1])
-        for others, roles in self.skip(rest, path.roles):
-            stack = self.cell((GAP,), others)
+        if id(rest) not in self.following:
+            self.following[id(rest)] = self.skip(rest)
+        for others, drawn in self.following[id(rest)]:
+            stack, roles = self.cell((GAP,), others), {**path.roles, **drawn}
             fork("missing", 1, stack=stack, roles=roles)
             if left:
                 place = self.places[number + 1]
                 fork("wording", 1.5, place=place, stack=stack, roles=roles)
         return True
 
-    def skip(self, stack: tuple, roles: dict) -> list[tuple]:
-        "What can follow the sentence that begins here: stacks and roles."
-        found, seen, todo = {}, set(), [(stack, roles)]
+    def skip(self, stack: tuple) -> list[tuple]:
+        "What can follow the sentence that begins here: stacks, new roles."
+        found, seen, todo = {}, set(), [(stack, {})]
         while todo:
-            stack, roles = todo.pop()
+            stack, drawn = todo.pop()
             if id(stack) in seen:
                 continue
             seen.add(id(stack))
             part, rest = stack
             if part is GAP:
-                found[id(rest)] = rest, roles
+                found[id(rest)] = rest, drawn
             elif type(part) is Rule:
                 cells = (self.cell(o.flat, rest) for o in part.options)
-                todo += [(cell, roles) for cell in cells]
+                todo += [(cell, drawn) for cell in cells]
             elif part is not STOP:
                 if type(part) is Draw:
-                    roles = {**roles, part.role: part}
-                todo.append((rest, roles))
+                    drawn = {**drawn, part.role: part}
+                todo.append((rest, drawn))
         return list(found.values())
-
-
-def whole(sentence: str) -> bool:
-    "Does this sentence have an end?"
-    return CLOSED.search(sentence) is not None
 
 
 def fixed(entity: Entity, form: str) -> str | None:
@@ -353,6 +392,15 @@ def fixed(entity: Entity, form: str) -> str | None:
     rule = entity.forms.get(form)
     parts = rule.options[0].flat if rule and len(rule.options) == 1 else ()
     return parts[0] if len(parts) == 1 and type(parts[0]) is str else None
+
+
+def with_name(fault: Fault, roles: dict) -> Fault:
+    "A fault that says who should stand there, not only in which role."
+    if fault.expected not in roles:
+        return fault
+    who = roles[fault.expected]
+    known = type(who) is Entity and who.text != fault.found
+    return fault._replace(expected=who.text if known else "")
 
 
 def name_faults(
