@@ -13,7 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors; at run time see __getattr__
+    from .data import TokenFile, TokenLoader, write_tokens
     from .files import load_stories
+    from .stories import StoryWorld
     from .tokenization import BPETokenizer, train_bpe
 
 __version__ = "0.1.0"
@@ -22,8 +24,21 @@ _HOMES = {
     "BPETokenizer": "tokenization",
     "train_bpe": "tokenization",
     "load_stories": "files",
+    "StoryWorld": "stories",
+    "TokenFile": "data",
+    "TokenLoader": "data",
+    "write_tokens": "data",
 }
-__all__ = ["BPETokenizer", "__version__", "load_stories", "train_bpe"]
+__all__ = [
+    "BPETokenizer",
+    "StoryWorld",
+    "TokenFile",
+    "TokenLoader",
+    "__version__",
+    "load_stories",
+    "train_bpe",
+    "write_tokens",
+]
 
 
 def __getattr__(name: str):
