@@ -187,9 +187,15 @@ class Search:
         self.serial = count()
 
     def cell(self, parts: tuple, rest: tuple | None) -> tuple | None:
-        "Put parts on a stack; the same ones always give the same object."
+        """Put parts on a stack.
+
+        If `tolerant`, the same parts always give the same object.
+        """
         for part in reversed(parts):
-            rest = self.cells.setdefault((id(part), id(rest)), (part, rest))
+            cell = part, rest
+            if self.tolerant:
+                cell = self.cells.setdefault((id(part), id(rest)), cell)
+            rest = cell
         return rest
 
     def push(self, path: Path, **changes: Any) -> None:
@@ -221,10 +227,8 @@ class Search:
                     return False
                 path.place, path.stack = path.place + len(part), rest
             elif kind is Rule:
-                letter = self.text[path.place : path.place + 1]
-                options = begin(self.grammar, part, letter)
+                options = self.options(path, part)
                 if not options:
-                    self.break_off(path, "")
                     return False
                 for option in options[1:]:
                     steps, stack = (option, path.steps), (option.flat, rest)
@@ -247,6 +251,20 @@ class Search:
                     path.roles = {**path.roles, part.role: part}
                 path.stack = rest
 
+    def options(self, path: Path, rule: Rule) -> list[Option]:
+        "The options of a rule that do not contradict the text at once."
+        letter = self.text[path.place : path.place + 1]
+        options, able = begin(self.grammar, rule, letter), []
+        for option in options:
+            told = option.flat[0] if option.flat else ""
+            if type(told) is not str or self.text.startswith(told, path.place):
+                able.append(option)
+            elif self.tolerant:
+                self.break_off(path, told)
+        if not options:
+            self.break_off(path, "")
+        return able
+
     def mention(self, path: Path, part: Mention, rest: tuple) -> bool:
         "Follow an entity or its form; False if the path ends or forks."
         who = path.roles[part.role]
@@ -261,13 +279,12 @@ class Search:
         playing = path.roles.values()
         for entity in who.entities:
             told = entity.forms[part.form] if part.form else entity.flat
-            if entity in playing:
-                continue
             if not part.form and not self.text.startswith(told, path.place):
-                self.break_off(path, told)
-                continue
-            roles = {**path.roles, part.role: entity}
-            self.push(path, roles=roles, stack=self.cell((told,), rest))
+                if self.tolerant:
+                    self.break_off(path, told)
+            elif entity not in playing:
+                roles = {**path.roles, part.role: entity}
+                self.push(path, roles=roles, stack=self.cell((told,), rest))
         return False
 
     def fork_by_form(self, path: Path, part: Mention, rest: tuple) -> bool:
