@@ -117,7 +117,9 @@ def flatten(text: str) -> str:
 def read_rules(
     text: str,  # a grammar
 ) -> dict[str, list[list]]:  # rule → options → strings, options for braces
-    "Read the rules of a grammar; raises `ValueError` with the bad line."
+    "Read the rules of a grammar. Raises `ValueError` with the bad line."
+    if not isinstance(text, str):
+        raise TypeError(f"{text=!r:.40} must be the text of a grammar")
     rules: dict[str, Any] = {}
     name = ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -129,6 +131,8 @@ def read_rules(
                 problem = "a second time" if name in rules else "no name and :"
                 raise ValueError(f"line {number}: {name[:40]!r} is {problem}")
             rules[name] = ""
+        if name not in rules:
+            raise ValueError(f"line {number}: continues no rule")
         if line.count("{") != line.count("}"):
             raise ValueError(f"line {number}: braces do not match")
         rules[name] = f"{rules[name]} {line.strip()}".strip()
@@ -137,6 +141,21 @@ def read_rules(
         options = nested(iter(TOKEN.findall(body)))
         rules[name] = [trimmed(option) for option in options]
     return rules
+
+
+def read_hold(
+    options: list[list] | None,  # of the rule `hold`
+) -> tuple[list[str], int]:  # two roles, and which of their pairs
+    "Read which pairs are kept out of all stories."
+    if options is None:
+        return ["", ""], 1
+    words = "".join(map(str, options[0])).split()
+    if len(words) != 3 or not words[2].isdecimal() or int(words[2]) < 2:
+        raise ValueError(
+            f"hold: {' '.join(words)[:40]!r} must be two roles and a number "
+            "from 2 on, as in: hold: Thing Look 12"
+        )
+    return words[:2], int(words[2])
 
 
 def nested(tokens: Iterator[str]) -> list[list]:
@@ -170,10 +189,12 @@ class Grammar:
         *,
         held_out: bool = False,  # only the pairs that are kept out otherwise
     ):
-        "Compile a grammar. Raises `ValueError` with the rule at fault."
+        """Compile a grammar and check that every derivation ends well.
+
+        Raises `ValueError` with the line or the rule at fault.
+        """
         self.raw = read_rules(text)
-        hold = self.raw.pop("hold", [["- - 1"]])[0][0].split()
-        self.pair, self.every = hold[:2], int(hold[2])
+        self.pair, self.every = read_hold(self.raw.pop("hold", None))
         self.held_out = held_out
         self.rules = {name: Rule(name) for name in self.raw}
         self.compiled: list[Rule] = []
@@ -192,6 +213,7 @@ class Grammar:
         self.start = self.rules["story"]
         if held_out:
             self._keep(lambda plot: set(self.pair) <= drawn_by(plot))
+        Check(self).rule(self.start, frozenset(), "story")
 
     def _fill(self, rule: Rule, options: list[list]) -> Rule:
         "Compile the options of a rule, and their probabilities."
@@ -201,6 +223,8 @@ class Grammar:
             if weight:
                 option = [option[0][weight.end() :], *option[1:]]
             weights.append(int(weight[1]) if weight else 1)
+            if not weights[-1]:
+                raise ValueError(f"rule {rule.name!r}: 0* makes no sense")
             parts = (self._part(part, rule.name) for part in option)
             rule.options.append(Option(tuple(part for part in parts if part)))
         self.compiled.append(rule)
@@ -213,14 +237,14 @@ class Grammar:
         if len(part) > 1 or len(part[0]) != 1 or type(part[0][0]) is list:
             return self._fill(Rule(""), part)
         name, equals, value = part[0][0].partition("=")
-        if name[0] == "#":
+        if name[:1] == "#":
             return Tag(name[1:], value)
-        if equals:
+        if equals and name:
             kinds = [self._kind(x, where) for x in value.split("+")]
             entities = tuple(e for kind in kinds for e in kind)
             self.roles.setdefault(name, {}).update(dict.fromkeys(entities))
             return Draw(name, entities)
-        if name[0].isupper():
+        if name[:1].isupper():
             return Mention(*name.partition(".")[::2])
         return self._rule(name, where)
 
@@ -236,6 +260,11 @@ class Grammar:
         if name not in self.kinds:
             entities = []
             for number, option in enumerate(self.raw[name]):
+                if len(option) != 1 or isinstance(option[0], list):
+                    raise ValueError(
+                        f"rule {name!r} fills a role, so each of its options "
+                        "must be a plain text"
+                    )
                 text, *classes = option[0].split(" ~")
                 forms = {
                     rule.partition(".")[2]: self.rules[rule]
@@ -363,6 +392,94 @@ class Grammar:
             return roles[part.role]
 
         return self.tell(choose)
+
+
+class Check:
+    "Follows all derivations at once, looking for one that would fail."
+
+    def __init__(self, grammar: Grammar):
+        self.grammar = grammar
+        self.known: dict[tuple, set | None] = {}
+        self.telling: dict[int, set | None] = {}  # id of a rule → `options`
+
+    def options(self, rule: Rule, where: str) -> set[tuple]:
+        "The options of a rule: only the parts that have to do with roles."
+        if id(rule) not in self.telling:
+            self.telling[id(rule)] = None
+            self.telling[id(rule)] = {
+                tuple(x for x in option.parts if self.matters(x, where))
+                for option in rule.options
+            }
+        if self.telling[id(rule)] is None:
+            raise ValueError(f"rule {where!r} uses itself, without end")
+        return self.telling[id(rule)]
+
+    def matters(self, part: Part, where: str) -> bool:
+        "Does this part have to do with roles?"
+        if type(part) is Rule:
+            return self.options(part, part.name or where) != {()}
+        return type(part) in (Draw, Mention)
+
+    def rule(self, rule: Rule, drawn: frozenset, where: str) -> set:
+        "The sets of `Draw` that can be behind a rule."
+        where, key = rule.name or where, (id(rule), drawn)
+        if key not in self.known:
+            self.known[key] = None
+            ends: set[frozenset] = set()
+            for option in self.options(rule, where):
+                states = {drawn}
+                for part in option:
+                    new = (self.part(part, old, where) for old in states)
+                    states = set().union(*new)
+                ends |= states
+            self.known[key] = ends
+        if self.known[key] is None:
+            raise ValueError(f"rule {where!r} uses itself, without end")
+        return self.known[key]
+
+    def part(self, part: Part, drawn: frozenset, where: str) -> set:
+        "The same for what stands in an option."
+        if type(part) is Rule:
+            return self.rule(part, drawn, where)
+        if type(part) is Draw:
+            self.draw(part, drawn, where)
+            return {drawn | {part}}
+        if type(part) is not Mention:
+            return {drawn}
+        able = [x.entities for x in drawn if x.role == part.role]
+        if not able:
+            raise ValueError(
+                f"rule {where!r} writes {part.role}, but nobody has that role"
+            )
+        if not part.form:
+            return {drawn}
+        for entity in able[0]:
+            if part.form not in entity.forms:
+                raise ValueError(
+                    f"rule {where!r} writes {part.role}.{part.form}, but "
+                    f"{entity.text!r} has no such form"
+                )
+        rules = {entity.forms[part.form] for entity in able[0]}
+        return set().union(*(self.rule(x, drawn, where) for x in rules))
+
+    def draw(self, draw: Draw, drawn: frozenset, where: str) -> None:
+        "Is somebody left for this role, whoever has the others?"
+        if any(x.role == draw.role for x in drawn):
+            raise ValueError(f"rule {where!r} fills {draw.role} twice")
+        able, grammar = set(draw.entities), self.grammar
+        rivals = [x for x in drawn if able & set(x.entities)]
+        enough = len(able) > len(rivals)
+        first = [x for x in drawn if x.role == grammar.pair[0]]
+        if first and draw.role == grammar.pair[1]:
+            enough = enough and all(
+                any(grammar.allowed(draw, x, {first[0].role: y}) for x in able)
+                for y in first[0].entities
+            )
+        if not enough:
+            raise ValueError(
+                f"rule {where!r} gives {draw.role} to one of {len(able)}, "
+                "but all of them can be taken or kept out"
+            )
 
 
 def weigh(rule: Rule, weights: list[float]) -> Rule:
