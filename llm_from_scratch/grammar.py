@@ -94,7 +94,7 @@ Choose = Callable[[Rule | Draw, dict], Any]
 TOKEN = re.compile(r"[{}|]|[^{}|]+")
 NAME = re.compile(r"\w+|~\w+\.\w+")
 SILENT = re.compile(r"(\{#?\w+=[^{}]*\})\s+")  # writes nothing, and a space
-LAST = re.compile(r"\s+((?:\{#\w+=[^{}]*\})+)\s*(?=[|}]|$)")
+LAST = re.compile(r"\s+((?:\{#\w+=[^{}]*\}\s*)+)(?=[|}]|$)")
 BEFORE_VOWEL = r" (?=[aeio]|u(?!ni|se))"
 A, AN = (re.compile(rf"\b([Aa]){n}{BEFORE_VOWEL}") for n in ("", "n"))
 INITIAL = re.compile(r'(?:^|[.!?] |\." |(?:^|(?<= ))")[a-z]')
@@ -213,7 +213,7 @@ class Grammar:
         self.start = self.rules["story"]
         if held_out:
             self._keep(lambda plot: set(self.pair) <= drawn_by(plot))
-        Check(self).rule(self.start, frozenset(), "story")
+        Check(self).story()
 
     def _fill(self, rule: Rule, options: list[list]) -> Rule:
         "Compile the options of a rule, and their probabilities."
@@ -402,6 +402,16 @@ class Check:
         self.known: dict[tuple, set | None] = {}
         self.telling: dict[int, set | None] = {}  # id of a rule → `options`
 
+    def story(self) -> None:
+        "Look at all stories. Raises `ValueError` with the rule at fault."
+        for end in self.rule(self.grammar.start, frozenset(), "story"):
+            for draw, written in end:
+                if not written:
+                    raise ValueError(
+                        f"a story can end without writing {draw.role}, so "
+                        "nobody could tell who had that role"
+                    )
+
     def options(self, rule: Rule, where: str) -> set[tuple]:
         "The options of a rule: only the parts that have to do with roles."
         if id(rule) not in self.telling:
@@ -421,7 +431,7 @@ class Check:
         return type(part) in (Draw, Mention)
 
     def rule(self, rule: Rule, drawn: frozenset, where: str) -> set:
-        "The sets of `Draw` that can be behind a rule."
+        "Behind a rule: sets of roles that are filled, each with `written`."
         where, key = rule.name or where, (id(rule), drawn)
         if key not in self.known:
             self.known[key] = None
@@ -442,27 +452,29 @@ class Check:
         if type(part) is Rule:
             return self.rule(part, drawn, where)
         if type(part) is Draw:
-            self.draw(part, drawn, where)
-            return {drawn | {part}}
+            self.draw(part, {draw for draw, _ in drawn}, where)
+            return {drawn | {(part, False)}}
         if type(part) is not Mention:
             return {drawn}
-        able = [x.entities for x in drawn if x.role == part.role]
-        if not able:
+        found = [x for x in drawn if x[0].role == part.role]
+        if not found:
             raise ValueError(
                 f"rule {where!r} writes {part.role}, but nobody has that role"
             )
+        written = drawn - {*found} | {(found[0][0], True)}
         if not part.form:
-            return {drawn}
-        for entity in able[0]:
+            return {written}
+        able = found[0][0].entities
+        for entity in able:
             if part.form not in entity.forms:
                 raise ValueError(
                     f"rule {where!r} writes {part.role}.{part.form}, but "
                     f"{entity.text!r} has no such form"
                 )
-        rules = {entity.forms[part.form] for entity in able[0]}
-        return set().union(*(self.rule(x, drawn, where) for x in rules))
+        rules = {entity.forms[part.form] for entity in able}
+        return set().union(*(self.rule(x, written, where) for x in rules))
 
-    def draw(self, draw: Draw, drawn: frozenset, where: str) -> None:
+    def draw(self, draw: Draw, drawn: set[Draw], where: str) -> None:
         "Is somebody left for this role, whoever has the others?"
         if any(x.role == draw.role for x in drawn):
             raise ValueError(f"rule {where!r} fills {draw.role} twice")
