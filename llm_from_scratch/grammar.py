@@ -95,8 +95,8 @@ TOKEN = re.compile(r"[{}|]|[^{}|]+")
 NAME = re.compile(r"\w+|~\w+\.\w+")
 SILENT = re.compile(r"(\{#?\w+=[^{}]*\})\s+")  # writes nothing, and a space
 LAST = re.compile(r"\s+((?:\{#\w+=[^{}]*\}\s*)+)(?=[|}]|$)")
-BEFORE_VOWEL = r" (?=[aeio]|u(?!ni|se))"
-A, AN = (re.compile(rf"\b([Aa]){n}{BEFORE_VOWEL}") for n in ("", "n"))
+A = re.compile(r"\b([Aa]) (?=[aeio]|u(?!ni|se))")  # becomes *an*
+AN = re.compile(r"\b([Aa])n (?=\S)")
 INITIAL = re.compile(r'(?:^|[.!?] |\." |(?:^|(?<= ))")[a-z]')
 CLOSED = re.compile(r'[.!?]"?$')
 # between two sentences: in a story, and in an option, where a name may follow

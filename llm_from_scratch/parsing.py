@@ -161,7 +161,7 @@ class Search:
 
     It follows the text from left to right and keeps what must still come
     on a stack. If `tolerant`, it also follows stories with faults: a wrong
-    name or form costs 1, a sentence too many or missing costs 1, a
+    name or form and a missing sentence cost 1, a sentence too many 1.1, a
     sentence in other words 1.5. The cheapest way comes first.
     """
 
@@ -372,7 +372,7 @@ class Search:
         if not left and rest[0] is not STOP:
             self.unfinished(path, number)
         if left:
-            fork("extra", 1, place=self.places[number + 1])
+            fork("extra", 1.1, place=self.places[number + 1])
         if id(rest) not in self.following:
             self.following[id(rest)] = self.skip(rest)
         for others, drawn in self.following[id(rest)]:
