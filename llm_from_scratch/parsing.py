@@ -26,6 +26,7 @@ from llm_from_scratch.grammar import (
     flatten,
 )
 
+SKIP = Tag("skip", "")  # where a search leaves a sentence out
 FOREIGN = {"extra", "repeated", "order", "wording"}
 MOST = 300_000  # paths that a search looks at before it gives up
 MOST_FAULTY = 30_000  # the same for a search that tolerates faults
@@ -37,7 +38,7 @@ def find_tellings(
 ) -> list[Telling]:  # every way in which the world tells exactly this
     "Recover how a story was told. Raises `ValueError` if it never is."
     search = Search(grammar, story)
-    ways = [grammar.retell(unlink(p.steps), p.roles) for p in search]
+    ways = list(search.tellings())
     if told := [way for way in ways if way.text == search.story]:
         return told
     number = bisect(search.places, search.reached) - 1
@@ -64,14 +65,16 @@ def find_faults(
     Raises `ValueError` when over half of the sentences are foreign, since
     the faults of another world's story mean nothing.
     """
+    search = Search(grammar, story)
+    if any(way.text == search.story for way in search.tellings()):
+        return []
     search = Search(grammar, story, tolerant=True)
     for path in search:
         faults = [with_name(x, path.roles) for x in unlink(path.faults)]
         faults = name_faults(faults, search.sentences)
         if not faults:
             told = grammar.retell(unlink(path.steps), path.roles).text
-            difference = first_difference(search.story, told)
-            return [Fault("spelling", *difference)] * (told != search.story)
+            return [Fault("spelling", *first_difference(search.story, told))]
         foreign = sum(x.kind in FOREIGN for x in faults)
         if 2 * foreign <= len(search.sentences):
             return faults
@@ -216,6 +219,11 @@ class Search:
                 yield path
             self.reached = max(self.reached, path.place)
 
+    def tellings(self) -> Iterator[Telling]:
+        "What the grammar tells in these ways; capitals may differ."
+        for path in self:
+            yield self.grammar.retell(unlink(path.steps), path.roles)
+
     def follow(self, path: Path) -> bool:
         "Go on until the text and the grammar differ, or both have ended."
         while True:
@@ -246,6 +254,9 @@ class Search:
                 path.place, path.stack = path.place + 1, rest
             elif part is STOP:
                 return path.place == len(self.text)
+            elif part is SKIP:
+                self.leave_out(path, rest)
+                return False
             else:
                 if kind is Draw:
                     path.roles = {**path.roles, part.role: part}
@@ -361,27 +372,40 @@ class Search:
         if key in self.seen:
             return False
         self.seen.add(key)
-        left = number < len(self.sentences)
-        found = self.sentences[number] if left else ""
-
-        def fork(kind: str, cost: float, **changes: Any) -> None:
-            there = "" if kind == "missing" else found
-            faults = Fault(kind, number, there, ""), path.faults
-            self.push(path, cost=path.cost + cost, faults=faults, **changes)
-
-        if not left and rest[0] is not STOP:
+        if number < len(self.sentences):
+            self.push(
+                path,
+                cost=path.cost + 1.1,
+                place=self.places[number + 1],
+                faults=(
+                    Fault("extra", number, self.sentences[number], ""),
+                    path.faults,
+                ),
+            )
+        elif rest[0] is not STOP:
             self.unfinished(path, number)
-        if left:
-            fork("extra", 1.1, place=self.places[number + 1])
+        self.push(path, cost=path.cost + 1, stack=(SKIP, rest))
+        return True
+
+    def leave_out(self, path: Path, rest: tuple) -> None:
+        "Fork where the text has other words for a sentence, or none."
+        number = self.number[path.place]
         if id(rest) not in self.following:
             self.following[id(rest)] = self.skip(rest)
         for others, drawn in self.following[id(rest)]:
             stack, roles = self.cell((GAP,), others), {**path.roles, **drawn}
-            fork("missing", 1, stack=stack, roles=roles)
-            if left:
-                place = self.places[number + 1]
-                fork("wording", 1.5, place=place, stack=stack, roles=roles)
-        return True
+            faults = Fault("missing", number, "", ""), path.faults
+            self.push(path, stack=stack, roles=roles, faults=faults)
+            if number < len(self.sentences):
+                fault = Fault("wording", number, self.sentences[number], "")
+                self.push(
+                    path,
+                    cost=path.cost + 0.5,
+                    place=self.places[number + 1],
+                    stack=stack,
+                    roles=roles,
+                    faults=(fault, path.faults),
+                )
 
     def skip(self, stack: tuple) -> list[tuple]:
         "What can follow the sentence that begins here: stacks, new roles."
