@@ -245,11 +245,14 @@ def find_problems(grammar: Grammar) -> list[str]:
         walk.problems = before | found
         for state in ends:
             walk.problems.update(end_problems(plot, state))
-    for name, rule in grammar.rules.items():
-        if id(rule) not in walk.used | {id(grammar.start)}:
-            listed = name in grammar.kinds
-            if not listed:
-                walk.problems.add(f"rule {name} is never used")
+    drawn = [entity for kind in grammar.kinds.values() for entity in kind]
+    forms = {id(rule) for entity in drawn for rule in entity.forms.values()}
+    used = walk.used | forms | {id(grammar.rules["story"])}
+    walk.problems.update(
+        f"rule {name} is never used"
+        for name, rule in grammar.rules.items()
+        if id(rule) not in used and name not in grammar.kinds
+    )
     return sorted(walk.problems | set(bad_literals(grammar)))
 
 
