@@ -14,6 +14,7 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -25,12 +26,8 @@ from tqdm import tqdm
 
 from .files import END, read_pieces
 from .streams import map_batches, read_documents, safe_blocks
-from llm_from_scratch.token_files import (
-    TokenFile,
-    TokenWriter,
-    batch_encoder,
-    check_sizes,
-)
+from .token_files import TokenFile, TokenWriter, check_sizes
+from .tokenization import BPETokenizer
 
 # %% ../nbs/04_data.ipynb #read-stories
 def read_stories(
@@ -61,7 +58,8 @@ def _seen_as(byte: int) -> str:
 BYTE_OF = {sign: b for b in range(0x80, 0x100) for sign in _seen_as(b)}
 _TAIL = "".join(sign for sign, b in BYTE_OF.items() if b < 0xC0)
 MOJIBAKE = re.compile(
-    rf"(?<![A-ZÀ-Þ])[ÂÃ][{_TAIL}]|â[{_TAIL}]{{2}}|â€|ï»¿"
+    rf"(?<![A-ZÀ-Þ])[ÂÃ][{_TAIL}]"  # letters; capitals come in words
+    rf"|â[{_TAIL}]{{2}}|â€|ï»¿"  # punctuation, and the mark of a file
     rf"|ð[Ÿ\x9f][{_TAIL}]{{2}}"  # emoji
     rf"|(?<=[¬°¸œ])[ÅÆË][{_TAIL}]"  # the rest of what was spoilt twice
 )
@@ -72,8 +70,9 @@ def mend_mojibake(
 ) -> tuple[str, int]:  # the text mended, and how many places were
     """Decode again what is UTF-8 in disguise; leave all else alone.
 
-    `â€` alone is a closing quote that lost its third byte, which cp1252
-    does not have. Text that was spoilt twice is mended twice.
+    Knows Western letters, punctuation and emoji; other scripts stay, or
+    are mended in part. `â€` alone is a closing quote whose third byte
+    cp1252 does not have. What was spoilt twice is mended twice.
     """
     total, found = 0, 1
     while found:  # each turn makes the text shorter, so this ends
@@ -88,33 +87,32 @@ def _mend(match: re.Match) -> str:
 
 # %% ../nbs/04_data.ipynb #clean-steps
 QUOTES = str.maketrans("‘’‚“”„", "'''\"\"\"")
-STEPS = {  # name → what to find, and what to write in its place
-    "line ends": (re.compile(r"\r\n?|\u2028|\u2029"), "\n"),
-    "invisible": (
-        re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff]"),
-        "",
-    ),
-    "quotes": (re.compile("[‘’‚“”„]"), lambda m: m[0].translate(QUOTES)),
-    "spaces": (re.compile(r"[\t\x0b\x0c \xa0\u202f]{2,}|[\t\xa0\u202f]"), " "),
-    "line breaks": (re.compile(r" +(?=\n)|(?<=\n) +|(?<=\n\n)\n+"), ""),
+_RULES = {  # name → what to find, and what to write in its place
+    "line ends": (r"\r\n?|\u2028|\u2029", "\n"),
+    "invisible": (r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff]", ""),
+    "quotes": ("[‘’‚“”„]", lambda match: match[0].translate(QUOTES)),
+    "spaces": (r"[\t\x0b\x0c \xa0\u202f]{2,}|[\t\xa0\u202f]", " "),
+    "line breaks": (r" +(?=\n)|(?<=\n) +|(?<=\n\n)\n+", ""),
 }
+STEPS = {name: partial(re.subn, *rule) for name, rule in _RULES.items()}
+STEPS = {"mojibake": mend_mojibake} | STEPS  # each: text → text, changes
 
 # %% ../nbs/04_data.ipynb #clean-text
 def clean_text(
     text: str,  # one document
     skip: Iterable[str] = (),  # steps to leave out
 ) -> tuple[str, Counter]:  # the clean text; step → places changed
-    "Mend mojibake, then take the `STEPS` one by one."
-    counts, skip = Counter(), set(skip)
-    if lost := skip - {"mojibake", *STEPS}:
-        raise ValueError(
-            f"skip names {sorted(lost)}; the steps are {['mojibake', *STEPS]}"
-        )
-    if "mojibake" not in skip:
-        text, counts["mojibake"] = mend_mojibake(text)
-    for name, (pattern, instead) in STEPS.items():
-        if name not in skip:
-            text, counts[name] = pattern.subn(instead, text)
+    "Take the `STEPS` one by one, until none finds anything."
+    skip = set(skip)
+    if lost := skip - {*STEPS}:
+        raise ValueError(f"skip has {sorted(lost)}; steps are {[*STEPS]}")
+    counts, before = Counter(), None
+    while text != before:
+        before = text
+        for name in STEPS:
+            if name not in skip:
+                text, found = STEPS[name](text)
+                counts[name] += found
     return text.strip(), +counts  # + drops the zeros
 
 
@@ -140,8 +138,8 @@ WORDS = re.compile(r"\w+")
 def fingerprint(
     text: str,  # one document
 ) -> int:  # 64 bits that depend on its words only
-    "Hash a text; case, punctuation and white space do not count."
-    words = " ".join(WORDS.findall(text.casefold()))
+    "Hash the words in small letters, or a text without words as it is."
+    words = " ".join(WORDS.findall(text.casefold())) or text
     digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big")
 
@@ -160,10 +158,11 @@ def shingles(
     text: str,  # one document
     size: int = 3,  # words in a shingle
 ) -> np.ndarray:  # the set of its shingles, hashed, sorted
-    "Every run of `size` words, as a number; a short text is one run."
-    words = WORDS.findall(text.casefold())
-    runs = range(max(len(words) - size, 0) + 1)
-    found = {zlib.crc32(" ".join(words[i : i + size]).encode()) for i in runs}
+    "Every run of `size` words, as 32 bits; a short text is one run."
+    words = WORDS.findall(text.casefold()) or [text]
+    starts = range(max(len(words) - size, 0) + 1)
+    runs = {" ".join(words[i : i + size]) for i in starts}
+    found = {zlib.crc32(x.encode("utf-8", "surrogatepass")) for x in runs}
     return np.array(sorted(found), np.uint64)
 
 
@@ -183,9 +182,9 @@ def minhash(
 ) -> np.ndarray:  # the signature
     "The least value of each hash function over the set (Broder 1997)."
     draws = np.random.PCG64(seed).random_raw(2 * n_hashes)
-    a, b = (draws | np.uint64(1)).reshape(2, -1)
-    mixed = found[:, None] * a + b  # modulo 2⁶⁴; the upper half is random
-    return (mixed >> np.uint64(32)).min(0)
+    a, b = (draws | np.uint64(1)).reshape(2, -1)  # odd ones
+    mixed = found[:, None] * a + b  # modulo 2⁶⁴
+    return (mixed >> np.uint64(32)).min(0)  # of the upper halves
 
 
 def catch_probability(
@@ -201,7 +200,7 @@ def choose_bands(
     threshold: float,  # Jaccard similarity that must not be missed
     n_hashes: int = 128,  # numbers in a signature
 ) -> tuple[int, int]:  # bands, rows
-    "The fewest candidates with a 99 % chance at the threshold."
+    "The longest bands with a 99 % chance at the threshold, or bands of 1."
     for rows in range(n_hashes, 0, -1):
         bands = n_hashes // rows
         if bands * rows == n_hashes and (
@@ -220,9 +219,9 @@ def find_near_duplicates(
 ) -> list[list[int]]:  # groups of places, each sorted
     """Group texts that are alike, by MinHash and banding.
 
-    Candidates are compared by their true similarity, so a group holds no
-    false pair; friends of friends are in one group. A pair at the
-    threshold is missed in 1 % of cases.
+    Every link is a true pair; members linked through others may be less
+    alike. Where `n_hashes` allows it, at most 1 % of pairs at the
+    threshold are missed. Everything is held in memory.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold} must be above 0, at most 1")
@@ -232,7 +231,8 @@ def find_near_duplicates(
 
     def root(i: int) -> int:
         while parents[i] != i:
-            parents[i] = i = parents[parents[i]]
+            parents[i] = parents[parents[i]]
+            i = parents[i]
         return i
 
     for i, j in _candidates(sets, *choose_bands(threshold, n_hashes)):
@@ -270,8 +270,8 @@ def split_by_hash(
     """Decide each document's side by its content alone.
 
     So equal texts are on one side, the order does not matter, and a
-    document stays where it is when others are added, unless one of them
-    joins its group. Raises `ValueError` when a side would be empty.
+    document stays where it is when others are added, unless its words
+    change or one joins its group. Raises `ValueError` for an empty side.
     """
     if not 0 < valid_share < 1:
         raise ValueError(f"valid_share={valid_share} must lie between 0 and 1")
@@ -298,7 +298,7 @@ def split_documents(
     valid_share: float = 0.1,  # of the documents, about
     threshold: float = 0.7,  # as in `find_near_duplicates`
 ) -> tuple[list[str], list[str]]:  # documents to train on, held out
-    "Split so that nothing held out resembles anything trained on."
+    "Split with near copies on one side, as far as MinHash finds them."
     groups = find_near_duplicates(texts, threshold=threshold)
     sides = split_by_hash(texts, groups, valid_share=valid_share)
     train, valid = ([texts[i] for i in side] for side in sides)
@@ -345,7 +345,7 @@ class TokenDataset(Dataset):
 def write_tokens(
     path: str | Path,  # the header's; two more files get similar names
     documents: Path | Iterable[str],  # a corpus file, or texts
-    tokenizer,  # a BPETokenizer with the special token `END`
+    tokenizer: BPETokenizer,  # with the special token `END`
     *,
     overwrite: bool = False,  # False: an existing file is an error
     workers: int | None = None,  # processes; None: 1 up to 20 MB, then all
@@ -370,7 +370,7 @@ def write_tokens(
         documents = read_stories(documents, counts)
     bar = tqdm(total=size, unit="B", unit_scale=True, disable=not progress)
     writer = TokenWriter(path, tokenizer, overwrite)
-    with writer as out, batch_encoder(tokenizer, workers) as encode, bar:
+    with writer as out, out.encoder(workers) as encode, bar:
         for part in map_batches(encode, read_documents(documents), workers):
             out.add(*part)
             bar.update(int(out.at[1]) - bar.n)
@@ -388,7 +388,7 @@ class Windows:
         mode: str = "packed",  # or "documents": one a window, cut or padded
         n_documents: int | None = None,  # the first so many; None: all
     ):
-        "Raise `ValueError` for what cannot be."
+        "Raise `ValueError` for another mode, and for sizes that cannot be."
         n = len(file) if n_documents is None else n_documents
         check_sizes(context_len=context_len, n_documents=n)
         if mode not in ("packed", "documents"):
@@ -412,7 +412,7 @@ class Windows:
         self,
         windows: Sequence[int],  # which ones
     ) -> tuple[Tensor, Tensor]:  # ids and targets, both (B, T)
-        "Read windows from the file; what is no target is -100."
+        "Read windows; short ones end in `end_id` and targets of -100."
         shape = len(windows), self.context_len
         x = np.full(shape, self.file.header["end_id"], np.int64)
         y = np.full(shape, -100, np.int64)
@@ -451,7 +451,7 @@ class TokenLoader(Windows):
         epochs: int | None = None,  # None: without end
         n_documents: int | None = None,  # the first so many; None: all
     ):
-        "Raise `ValueError` for sizes that cannot be."
+        "Raise `ValueError` for sizes, a seed or a rank that cannot be."
         super().__init__(file, context_len, mode, n_documents)
         sizes = {"batch_size": batch_size, "world_size": world_size}
         check_sizes(**sizes, epochs=1 if epochs is None else epochs)
@@ -469,25 +469,26 @@ class TokenLoader(Windows):
         self._order = None, np.empty(0, np.int64)  # epoch, its windows
 
     def __len__(self) -> int:
-        "How many batches an epoch has; the last may be shorter."
+        "Batches an epoch; with `epochs`, some ranks may have one fewer."
         return -(-self.n_windows // self.step)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Go on from the position; each item is `(x, y)`, both (B, T).
 
-        Without `epochs`, batches go over from one epoch into the next. A
-        loader that has finished its epochs starts again.
+        Batches go over from one epoch into the next, and the very last
+        may be shorter. A loader that has finished starts again.
         """
-        size = self.settings["batch_size"]
-        end = self.epochs and self.epochs * self.n_windows
-        if end and self.position >= end:
+        size, end = self.settings["batch_size"], float("inf")
+        if self.epochs is not None:
+            end = self.epochs * self.n_windows
+        if self.position >= end:
             self.position = 0
-        while not end or self.position < end:
+        while self.position < end:
             first = self.position + self.rank * size
-            places = range(first, min(first + size, end or first + size))
+            stop = min(first + size, end)
             self.position += self.step
-            if places:
-                yield self.batch([self.window_at(place) for place in places])
+            if first < stop:
+                yield self.batch([*map(self.window_at, range(first, stop))])
 
     def window_at(
         self,

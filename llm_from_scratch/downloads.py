@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm_from_scratch.files import cache_dir
@@ -24,7 +25,7 @@ TINYSTORIES_FILES = {  # split → name on the hub, bytes
 
 
 def download_tinystories(
-    splits: tuple[str, ...] = ("train", "valid"),  # which files
+    splits: str | Sequence[str] = ("train", "valid"),  # which files
     *,
     folder: str | Path | None = None,  # None: where the library looks
     consent: bool | None = None,  # True: yes; None: ask in a terminal
@@ -105,7 +106,13 @@ def _keep(target: Path, size: int | None, sha256: str | None) -> Path:
     return target
 
 
-def _ask(source, target, size, licence, consent) -> None:
+def _ask(
+    source: str,
+    target: Path,
+    size: int | None,
+    licence: str | None,
+    consent: bool | None,
+) -> None:
     "Go on only with the user's consent."
     amount = f"{size / 1e6:,.0f} MB" if size else "a file of unknown size"
     terms = licence or "see its page there"
@@ -128,7 +135,9 @@ def _ask(source, target, size, licence, consent) -> None:
         )
 
 
-def _look_up(repo_id, filename, revision, repo_type):
+def _look_up(
+    repo_id: str, filename: str, revision: str | None, repo_type: str
+) -> tuple[str, str | None, int | None]:
     "Where the file is, at one commit, its hash, and its size in bytes."
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -141,7 +150,11 @@ def _look_up(repo_id, filename, revision, repo_type):
     return url, found.etag, found.size
 
 
-def _compare(source: str, digests: tuple, sizes: tuple) -> str:
+def _compare(
+    source: str,
+    digests: tuple[str | None, str | None],
+    sizes: tuple[int | None, int | None],
+) -> str:
     "The hash to check against; `ValueError` if the hub has another file."
     wanted, told = digests
     told = told or ""
@@ -164,7 +177,14 @@ def _compare(source: str, digests: tuple, sizes: tuple) -> str:
     return wanted or told
 
 
-def _fetch_locked(url, part, target, digest, total, source) -> Path:
+def _fetch_locked(
+    url: str,
+    part: Path,
+    target: Path,
+    digest: str,
+    total: int | None,
+    source: str,
+) -> Path:
     "Fetch while no other process fetches the same file."
     from huggingface_hub.utils import WeakFileLock
 
@@ -196,7 +216,9 @@ def _check_space(part: Path, total: int | None) -> None:
         )
 
 
-def _fetch(url, part, target, total, source) -> None:
+def _fetch(
+    url: str, part: Path, target: Path, total: int | None, source: str
+) -> None:
     "Append what is missing to `part`; it stays when the network fails."
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -218,7 +240,9 @@ def _fetch(url, part, target, total, source) -> None:
         raise _explain(error, source, target, kept) from error
 
 
-def _check_content(part, digest, total, source) -> None:
+def _check_content(
+    part: Path, digest: str, total: int | None, source: str
+) -> None:
     "Raise `ValueError`, and drop the file, if it is not what it should be."
     have = part.stat().st_size
     if total is not None and have != total:

@@ -64,7 +64,7 @@ def token_dtype(
 
 
 def tokenizer_hash(
-    tokenizer,  # its vocab, merges, special tokens and pattern count
+    tokenizer: BPETokenizer,  # its vocab, merges, specials and pattern count
 ) -> str:  # sha256, 64 characters
     "A fingerprint: two tokenizers share it if they encode alike."
     names = ("vocab", "merges", "special_tokens", "pattern")
@@ -78,7 +78,7 @@ def tokenizer_hash(
 
 
 def encode_documents(
-    tokenizer,  # or the path of a saved one, for other processes
+    tokenizer: BPETokenizer | str,  # str: the path of a saved one
     documents: list[str],  # a batch
 ) -> tuple[np.ndarray, np.ndarray]:  # all ids; tokens and bytes of each
     """Encode a batch, an end marker before each document.
@@ -104,30 +104,13 @@ def _load(path: str) -> BPETokenizer:
     return BPETokenizer.load(path)
 
 
-@contextlib.contextmanager
-def batch_encoder(
-    tokenizer,  # any with `encode` and `special_tokens`
-    workers: int | None,  # as in `map_batches`
-) -> Iterator[Callable[[list[str]], tuple[np.ndarray, np.ndarray]]]:
-    """Give `encode_documents` its tokenizer, in a form that travels.
-
-    Other processes read it from a file, once, and keep what they learn;
-    so it must be one that can be saved when there are several workers.
-    """
-    if workers == 1:
-        yield partial(encode_documents, tokenizer)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield partial(encode_documents, str(tokenizer.save(folder)))
-
-
 class TokenWriter:
     "Collects batches in temporary files, which `commit` gives their names."
 
     def __init__(
         self,
         path: str | Path,  # the header's; see `header_path`
-        tokenizer,  # what the ids come from
+        tokenizer: BPETokenizer,  # what the ids come from
         overwrite: bool = False,  # False: an existing header is an error
     ):
         """Raise before any work is done.
@@ -159,6 +142,24 @@ class TokenWriter:
             handle, own = tempfile.mkstemp(end, name, folder)
             self._files.append((os.fdopen(handle, "wb"), Path(own)))
         return self
+
+    @contextlib.contextmanager
+    def encoder(
+        self,
+        workers: int | None,  # as in `map_batches`
+    ) -> Iterator[Callable[[list[str]], tuple[np.ndarray, np.ndarray]]]:
+        """Give `encode_documents` its tokenizer, in a form that travels.
+
+        Other processes read it from a file, once, and keep what they
+        learn; so it must be one that can be saved when there are several
+        workers.
+        """
+        if workers == 1:
+            yield partial(encode_documents, self.tokenizer)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            saved = str(self.tokenizer.save(folder))
+            yield partial(encode_documents, saved)
 
     def add(
         self,
@@ -258,7 +259,7 @@ def _finish(file: BinaryIO, own: Path, path: Path) -> None:
 
 def read_header(
     path: str | Path,  # of a header; see `header_path`
-    tokenizer=None,  # the one that the ids must come from; None: any
+    tokenizer: BPETokenizer | None = None,  # whose ids they are; None: any
 ) -> tuple[Path, dict]:  # the header's path, and what it says
     """Read a header and check it against the two files beside it.
 
@@ -345,14 +346,20 @@ def _check_files(path: Path, header: dict) -> None:
 
 
 class TokenFile:
-    "A token file, memory-mapped: the disk is read where one looks."
+    """A token file, memory-mapped: the disk is read where one looks.
+
+    Opening checks the header and the files' sizes; `verify` reads all.
+    """
 
     def __init__(
         self,
         path: str | Path,  # the header's, with or without .json
-        tokenizer=None,  # the one that the ids must come from; None: any
+        tokenizer: BPETokenizer | None = None,  # whose ids; None: any
     ):
-        "Open and check; raises what `read_header` raises."
+        """Open and check; raises what `read_header` raises.
+
+        Without a tokenizer, `text_bytes` cannot count within windows.
+        """
         self.path, self.header = read_header(path, tokenizer)
         dtype = np.dtype(self.header["dtype"]).newbyteorder("<")
         self.tokens = np.memmap(self._beside("tokens_file"), dtype, "r")
@@ -373,7 +380,7 @@ class TokenFile:
         return len(self)
 
     def __repr__(self) -> str:
-        "For instance TokenFile(3228 documents, 651,000 tokens)."
+        "For instance TokenFile(3,228 documents, 651,000 tokens)."
         return (
             f"TokenFile({len(self):,} documents, {len(self.tokens):,} tokens)"
         )

@@ -175,6 +175,14 @@ def test_mending_is_the_way_back(text):
         assert n == len(known)
 
 
+@pytest.mark.parametrize("text", ["Żółć", "Лили", "小红"])
+def test_other_scripts_are_left_as_they_were_spoilt(text):
+    bad = spoil(text)
+    mended, _ = mend_mojibake(bad)
+    assert mended != text
+    assert mend_mojibake(f"{bad} “é»…”")[0].endswith("“é»…”")
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 @quick
 def test_mending_twice_changes_nothing(text):
@@ -228,6 +236,39 @@ def test_cleaning_twice_changes_nothing(text):
     assert clean_text(once) == (once, Counter())
 
 
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("One.\n \n \n \nTwo.", "One.\n\nTwo."),
+        ("cafÃ\u200b©", "café"),  # mojibake once the invisible sign is gone
+        ("â\u200b€œHi!", '"Hi!'),
+        ("a\n\n \r \u2028 b", "a\n\nb"),
+    ],
+)
+def test_a_step_that_uncovers_work_for_an_earlier_one(text, good):
+    assert clean_text(text)[0] == good
+    assert clean_text(good) == (good, Counter())
+
+
+HOSTILE = "ab \t\n\r\x0b\x85\xa0\xad\u200b\u2028\ufeffÃÂâ€œ™“‘©°ð\x9fÅ¬ï»¿A"
+
+
+@given(
+    st.text(st.sampled_from(HOSTILE), max_size=12),
+    st.sets(st.sampled_from(["mojibake", *STEPS])),
+)
+@settings(quick, max_examples=2000)
+def test_cleaning_hostile_text_twice_changes_nothing(text, skip):
+    once, _ = clean_text(text, skip)
+    assert clean_text(once, skip) == (once, Counter())
+
+
+def test_indentation_stays_when_two_steps_are_left_out():
+    code = "def f():\n    return 1"
+    assert clean_text(code, skip=["spaces"])[0] == "def f():\nreturn 1"
+    assert clean_text(code, skip=["spaces", "line breaks"])[0] == code
+
+
 def test_a_stream_is_cleaned_and_counted():
     counts = Counter()
     found = list(clean_stories(["“a”", " ", "b", "\u200b"], counts))
@@ -246,6 +287,13 @@ def test_fingerprints_see_words_only():
     assert fingerprint("the cat sat") != fingerprint("the sat cat")
     assert fingerprint("\ud800") >= 0  # half a surrogate pair is no crash
     assert WORDS.findall("It's 2 o'clock") == ["It", "s", "2", "o", "clock"]
+
+
+def test_texts_without_a_word_are_compared_as_they_are():
+    signs = ["😊", "!!!", "…", "", "😊", "\ud800"]
+    assert find_duplicates(signs) == [[0, 4]]
+    assert find_near_duplicates(signs) == [[0, 4]]
+    assert find_near_duplicates(["a b c d", "A, b; c d!", "!!!"]) == [[0, 1]]
 
 
 def test_fingerprints_are_the_same_in_every_process():
@@ -583,10 +631,11 @@ def test_a_killed_writer_leaves_the_old_or_the_new(tokenizer, tmp_path):
         "from llm_from_scratch.files import make_story\n"
         "from llm_from_scratch.tokenization import BPETokenizer\n"
         "own = BPETokenizer.load('.')\n"
+        "texts = [make_story(i) for i in range(100)]\n"
         "print('ready', flush=True)\n"
-        "for n in range(10, 10**6):\n"
-        "    texts = [make_story(i) for i in range(n, n + 20)]\n"
-        "    write_tokens('x', texts, own, overwrite=True, workers=1)\n"
+        "for n in range(10**6):\n"
+        "    part = texts[n % 80 : n % 80 + 20]\n"
+        "    write_tokens('x', part, own, overwrite=True, workers=1)\n"
     )
     sizes = []
     for turn in range(8):
@@ -1011,9 +1060,10 @@ def test_encoding_needs_no_torch():
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
     assert done.stdout == "False llm_from_scratch.token_files\n"
-    assert "batch_encoder" in inspect.getsource(data.write_tokens)
+    assert "out.encoder(" in inspect.getsource(data.write_tokens)
     tokenizer = BPETokenizer.train(STORIES, 300, special_tokens=[END])
-    with token_files.batch_encoder(tokenizer, 1) as encode:
+    writer = token_files.TokenWriter("unused", tokenizer)
+    with writer.encoder(1) as encode:
         ((ids, sizes),) = map_batches(encode, read_documents(["Ben", ""]), 1)
     assert ids.dtype == np.dtype("<u2")
     assert sizes.tolist() == [[len(ids), 3], [0, 0]]

@@ -171,6 +171,8 @@ def test_tinystories_lands_where_it_is_looked_for(hub, tmp_path, monkeypatch):
     assert "roneneldan/TinyStories" in hub.asked[0]
     hub.asked.clear()
     assert download_tinystories() == [train, valid]  # nothing to ask
+    for split in ("valid", ["valid"]):
+        assert download_tinystories(split) == [valid]
     assert not hub.asked
     with pytest.raises(ValueError, match=r"test.*train.*valid"):
         download_tinystories(["test"], consent=True)
