@@ -852,7 +852,7 @@ def other_word(sentences, rng):
     word = match[0]
     place = rng.randrange(1, len(word) - 1)
     misspelt = word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    new = rng.choice([misspelt, word[:place] + word[place + 1 :], "xylophone"])
+    new = rng.choice([misspelt, word[:place] + word[place + 1 :], "flurbish"])
     changed = [*sentences]
     changed[at] = (
         sentences[at][: match.start()] + new + sentences[at][match.end() :]
@@ -1167,6 +1167,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     use_world(args.world)
+    raw = args.world.read_bytes()
     context = multiprocessing.get_context("spawn")
     with context.Pool(args.processes, use_world, (args.world,)) as pool:
         result = measure(args.quick, pool, args.show)
@@ -1179,8 +1180,9 @@ def main() -> int:
     table(rows)
     for problem in result["problems"]:
         print(problem)
+    if raw != args.world.read_bytes():
+        sys.exit(f"{args.world} has changed meanwhile: nothing is recorded")
     if not args.quick and args.world == GRAMMAR:
-        raw = args.world.read_bytes()
         about = {
             "name": "the story world",
             "bytes": len(raw),
