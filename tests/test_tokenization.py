@@ -853,7 +853,7 @@ def test_processes_above_twenty_megabytes(batches, parallel, monkeypatch):
     started = []
 
     class Pool:
-        def __init__(self, workers, context):
+        def __init__(self, workers, context, _):
             assert context.get_start_method() == "spawn"
             started.append(workers)
 
