@@ -236,11 +236,11 @@ def test_faults_in_built_in_stories_are_named(kind):
     if kind not in possible(world()):
         pytest.skip(f"no story of this world can have a wrong {kind}")
     right = 0
-    for seed in range(12):
+    for seed in range(8):
         mutation, _ = mutated(world(), kind, 1000 + seed)
         named, _ = story_world.judged(world().faults(mutation.story), mutation)
         right += named
-    assert right >= 10
+    assert right >= 7
 
 
 def test_built_in_stories_are_faultless():
@@ -305,7 +305,7 @@ def test_foreign_text_is_refused(story):
 
 
 def test_stories_of_another_world_are_refused():
-    for seed in range(5):
+    for seed in range(2):
         with pytest.raises(ValueError, match="cannot be judged"):
             find_faults(world(), told_at(park(), seed).text)
         with pytest.raises(ValueError, match="cannot be judged"):
@@ -317,7 +317,7 @@ def test_stories_of_another_world_are_refused():
 @pytest.mark.data("tinystories/valid.txt")
 def test_tinystories_are_refused(data_dir):
     text = (data_dir / "tinystories" / "valid.txt").read_text("utf-8")
-    for story in text[:20_000].split("<|endoftext|>")[:5]:
+    for story in text[:20_000].split("<|endoftext|>")[:2]:
         with pytest.raises(ValueError, match="cannot be judged"):
             world().faults(story)
         assert world().log_prob(story) == -math.inf
