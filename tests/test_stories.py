@@ -214,6 +214,14 @@ def test_story_bits_is_the_entropy(text, held):
     assert story_bits(some) == pytest.approx(exact)
 
 
+def test_story_bits_knows_who_was_drawn_in_an_earlier_rule():
+    text = "story: {A=k} {A} ran. {x} {C=k} {C} sat.\nk: a | b | c | d\n"
+    some = Grammar(text + "x: so. | {B=k} {B} ran.")
+    told = list(every_telling(some))
+    exact = -sum(math.exp(t.log_prob) * t.log_prob for t in told) / LN2
+    assert story_bits(some) == pytest.approx(exact)
+
+
 def test_story_bits_refuses_lists_that_overlap():
     with pytest.raises(ValueError, match="list of Friend overlaps an earlie"):
         story_bits(Grammar(REDUCED))
