@@ -26,36 +26,50 @@ def story_bits(
 
     That is the entropy of the texts if none can be told in two ways.
     """
-    known: dict[tuple, float] = {}
+    known: dict[tuple, tuple] = {}
 
-    def of_rule(rule: Rule, drawn: dict) -> float:
-        key = id(rule), *map(id, drawn.values())
-        if key not in known:
-            known[key] = sum(
-                math.exp(option.log_prob)
-                * (of_parts(option.parts, drawn) - option.log_prob / LN2)
-                for option in rule.options
-            )
-        return known[key]
+    def of_rule(rule: Rule, drawn: frozenset) -> tuple[float, dict]:
+        if (rule, drawn) not in known:
+            shares = [math.exp(option.log_prob) for option in rule.options]
+            ways = [of_parts(option.parts, drawn) for option in rule.options]
+            bits, ends = _average(shares, ways)
+            choice = sum(-p * math.log2(p) for p in shares)
+            known[rule, drawn] = bits + choice, ends
+        return known[rule, drawn]
 
-    def of_parts(parts: tuple, drawn: dict) -> float:
-        bits = 0.0
+    def of_parts(parts: tuple, drawn: frozenset) -> tuple[float, dict]:
+        total, ends = 0.0, {drawn: 1.0}
         for part in parts:
-            if isinstance(part, Rule):
-                bits += of_rule(part, drawn)
-            elif isinstance(part, Draw):
-                bits += _draw_bits(grammar, part, drawn)
-                drawn = {**drawn, part.role: part}
-            elif isinstance(part, Mention) and part.form:
-                able = drawn[part.role].entities
-                forms = (of_rule(e.forms[part.form], drawn) for e in able)
-                bits += sum(forms) / len(able)
-        return bits
+            if isinstance(part, Rule | Draw | Mention):
+                ways = [of_part(part, drawn) for drawn in ends]
+                bits, ends = _average(ends.values(), ways)
+                total += bits
+        return total, ends
 
-    return of_rule(grammar.start, {})
+    def of_part(part: Rule | Draw | Mention, drawn: frozenset):
+        if isinstance(part, Rule):
+            return of_rule(part, drawn)
+        roles = {draw.role: draw for draw in drawn}
+        if isinstance(part, Draw):
+            return _draw_bits(grammar, part, roles), {drawn | {part}: 1.0}
+        able = roles[part.role].entities if part.form else []
+        forms = [of_rule(e.forms[part.form], drawn)[0] for e in able]
+        return sum(forms) / max(1, len(able)), {drawn: 1.0}
+
+    return of_rule(grammar.start, frozenset())[0]
 
 # %% ../nbs/03_stories.ipynb #draw-bits
 LN2 = math.log(2)  # nats in a bit
+
+
+def _average(shares: Iterable[float], ways: Iterable[tuple]) -> tuple:
+    "Average bits, and how likely each set of filled roles is afterwards."
+    total, ends = 0.0, Counter()
+    for share, (bits, after) in zip(shares, ways, strict=True):
+        total += share * bits
+        for drawn, p in after.items():
+            ends[drawn] += share * p
+    return total, ends
 
 
 def _draw_bits(
@@ -121,9 +135,17 @@ class NGram:
         self,
         sequences: Iterable[Sequence[int]],  # the first symbol is given
     ) -> "NGram":  # itself
-        "Count; what was counted before is forgotten."
+        """Count; what was counted before is forgotten.
+
+        Raises `ValueError` for an id that is not below `vocab_size`.
+        """
         grams: Counter = Counter()
         for ids in sequences:
+            if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
+                raise ValueError(
+                    f"ids {min(ids)} to {max(ids)} must lie from 0 to "
+                    f"{self.vocab_size - 1}, below vocab_size"
+                )
             padded = [-1] * (self.n - 2) + list(ids)[self.n == 1 :]
             shifted = (padded[i:] for i in range(self.n))
             grams.update(zip(*shifted, strict=False))
@@ -237,7 +259,7 @@ class StoryWorld(Grammar):
         story: str,  # a story of this world
     ) -> Facts:  # what is true in it
         "Read a story back. Raises `ValueError` for any other text."
-        told = find_tellings(self, story.strip())
+        told = find_tellings(self, story)
         best = max(told, key=lambda telling: telling.log_prob)
         if best.log_prob == -math.inf:
             raise ValueError("this world keeps a pair in that story out")
@@ -261,9 +283,10 @@ class StoryWorld(Grammar):
     def faults(self, story: str) -> list[Fault]:
         """What is wrong with a text that tries to be a story of this world.
 
-        Raises `ValueError` for text of another kind: it is not judged.
+        A pair that is kept out is no fault. Raises `ValueError` for text of
+        another kind: it is not judged.
         """
-        return find_faults(self, story.strip())
+        return find_faults(self, story)
 
     def entropy(
         self,

@@ -522,3 +522,11 @@ def test_everything_public_is_documented():
     for name in stories.__all__:
         thing = getattr(stories, name)
         assert not callable(thing) or inspect.getdoc(thing), name
+
+
+@pytest.mark.parametrize("ids", [[0, 7], [0, -1, 2], [3, 1]])
+def test_ngrams_refuse_symbols_that_are_not_in_the_vocabulary(ids):
+    model = NGram(2, 3)
+    with pytest.raises(ValueError, match=rf"{max(ids)} must lie from 0 to 2"):
+        model.fit([[0, 1, 2], ids])
+    assert not model.counts
