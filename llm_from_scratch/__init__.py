@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for editors; at run time see __getattr__
     from .data import TokenFile, TokenLoader, write_tokens
     from .files import load_stories
+    from .gpt import GPT, GPTConfig, load_gpt2
     from .stories import StoryWorld
     from .tokenization import BPETokenizer, train_bpe
 
@@ -28,13 +29,19 @@ _HOMES = {
     "TokenFile": "data",
     "TokenLoader": "data",
     "write_tokens": "data",
+    "GPT": "gpt",
+    "GPTConfig": "gpt",
+    "load_gpt2": "gpt",
 }
 __all__ = [
+    "GPT",
     "BPETokenizer",
+    "GPTConfig",
     "StoryWorld",
     "TokenFile",
     "TokenLoader",
     "__version__",
+    "load_gpt2",
     "load_stories",
     "train_bpe",
     "write_tokens",
