@@ -15,87 +15,85 @@ PIECES = [
 
 def draw_pieces() -> None:
     "What this chapter makes, and what each piece becomes."
-    fig, ax = canvas(5.2, 2.5)
-    small = {"fontsize": 8, "color": SOFT, "ha": "center"}
-    ax.text(1.05, 2.3, "in this chapter", **small)
-    ax.text(3.85, 2.3, "in the model", **small)
+    fig, ax = canvas(4.4, 2.5)
+    small = {"fontsize": 8.5, "color": SOFT, "ha": "center"}
+    ax.text(0.8, 2.3, "in this chapter", **small)
+    ax.text(3.2, 2.3, "in the model", **small)
     for i, (piece, later) in enumerate(PIECES):
         y = 1.88 - 0.36 * i
         fill = PASTEL[i]
-        box(ax, 0.15, y, 1.8, 0.29, piece, fill=fill, fontsize=9.5)
-        box(ax, 2.6, y, 2.45, 0.29, later, fill=fill, fontsize=9.5)
-        arrow(ax, (1.97, y + 0.145), (2.58, y + 0.145))
+        box(ax, 0.05, y, 1.5, 0.29, piece, fill=fill, fontsize=9.5)
+        box(ax, 2.0, y, 2.35, 0.29, later, fill=fill, fontsize=9.5)
+        arrow(ax, (1.57, y + 0.145), (1.98, y + 0.145))
     save(fig, "tensors_pieces")
 
 
-def cell(
-    ax, x: float, y: float, number: int | str, fill: str, **style
-) -> None:
+def cell(ax, x: float, y: float, number: int, fill: str, **style) -> None:
     "One number in a square."
-    style = {"fontsize": 9, "family": "monospace", "line": 0.7} | style
-    box(ax, x, y, 0.38, 0.3, str(number), fill=fill, **style)
+    style = {"fontsize": 9.5, "family": "monospace", "line": 0.7} | style
+    box(ax, x, y, 0.31, 0.3, str(number), fill=fill, **style)
 
 
 def draw_memory() -> None:
     "One row of memory as a table, turned, and cut elsewhere."
-    fig, ax = canvas(5.2, 2.45)
+    fig, ax = canvas(4.3, 2.45)
     numbers = [0, 1, 2, 10, 11, 12]
     fills = [PASTEL[0]] * 3 + [PASTEL[1]] * 3
-    text = {"fontsize": 8.5, "color": SOFT}
-    ax.text(0.1, 2.12, "memory", **text)
+    text = {"fontsize": 9, "color": SOFT}
+    ax.text(0.05, 2.12, "memory", **text)
     for i, (number, fill) in enumerate(zip(numbers, fills, strict=True)):
-        cell(ax, 1.0 + 0.4 * i, 2.02, number, fill)
-    ax.text(3.55, 2.12, "Lily,", color=COLORS["blue"], fontsize=8.5)
-    ax.text(3.95, 2.12, "Ben", color=COLORS["orange"], fontsize=8.5)
-    tables = [  # title, signs below, rows, columns, strides
-        (0.1, "x", "shape (2, 3)", "strides (3, 1)", 2, 3, (3, 1)),
-        (1.95, "x.transpose(0, 1)", "shape (3, 2)", "strides (1, 3)", 3, 2,
-         (1, 3)),
-        (3.8, "x.view(3, 2)", "shape (3, 2)", "strides (2, 1)", 3, 2, (2, 1)),
-    ]  # fmt: skip
-    for x, title, shape, strides, rows, columns, (down, right) in tables:
-        ax.text(x, 1.62, title, family="monospace", fontsize=8.5)
+        cell(ax, 0.8 + 0.33 * i, 2.02, number, fill)
+    ax.text(2.95, 2.12, "Lily,", color=COLORS["blue"], fontsize=9)
+    ax.text(3.32, 2.12, "Ben", color=COLORS["orange"], fontsize=9)
+    tables = [  # where, title, shape, strides
+        (0.05, "x", (2, 3), (3, 1)),
+        (1.4, "x.transpose(0, 1)", (3, 2), (1, 3)),
+        (3.1, "x.view(3, 2)", (3, 2), (2, 1)),
+    ]
+    for x, title, (rows, columns), strides in tables:
+        ax.text(x, 1.62, title, family="monospace", fontsize=9)
         for i in range(rows):
             for j in range(columns):
-                at = i * down + j * right
-                where = (x + 0.4 * j, 1.2 - 0.32 * i)
+                at = i * strides[0] + j * strides[1]
+                where = (x + 0.33 * j, 1.2 - 0.32 * i)
                 cell(ax, *where, numbers[at], fills[at])
-        ax.text(x, 0.3, shape, **text)
-        ax.text(x, 0.1, strides, **text)
+        ax.text(x, 0.3, f"shape {rows, columns}", **text)
+        ax.text(x, 0.1, f"strides {strides}", **text)
     save(fig, "tensors_memory")
 
 
 def draw_broadcast() -> None:
     "A column and a row, each repeated to a table."
-    fig, ax = canvas(5.9, 1.45)
-    text = {"fontsize": 8.5, "color": SOFT, "ha": "center"}
+    fig, ax = canvas(4.6, 1.4)
+    text = {"fontsize": 9, "color": SOFT, "ha": "center"}
     pale = {"color": "#8a95a3", "edge": "#c3ccd6"}
     titles = ["(3, 1)", "(4,)", "(3, 4)"]
     for block, title in enumerate(titles):
-        start = 0.1 + 2.05 * block
-        ax.text(start + 0.79, 1.23, title, **text)
+        start = 0.05 + 1.6 * block
+        ax.text(start + 0.65, 1.22, title, **text)
         for i in range(3):
             for j in range(4):
                 number = [10 * i, j, 10 * i + j][block]
                 own = [j == 0, i == 0, True][block]
                 fill = PASTEL[block] if own else "#ffffff"
                 style = {} if own else pale
-                where = (start + 0.4 * j, 0.82 - 0.34 * i)
+                where = (start + 0.33 * j, 0.82 - 0.32 * i)
                 cell(ax, *where, number, fill, **style)
         if block < 2:
-            ax.text(start + 1.8, 0.55, "+="[block], fontsize=13, ha="center")
+            x = start + 1.45
+            ax.text(x, 0.58, "+="[block], fontsize=13, ha="center")
     save(fig, "tensors_broadcast")
 
 
 def draw_floats() -> None:
     "The bits of three float formats."
-    fig, ax = canvas(5.2, 1.6)
+    fig, ax = canvas(4.5, 1.6)
     formats = [("float32", 8, 23), ("bfloat16", 8, 7), ("float16", 5, 10)]
-    width = 0.125
+    width = 0.11
     fills = [PASTEL[3], PASTEL[0], PASTEL[2]]
     for row, (name, exponent, fraction) in enumerate(formats):
-        y, x = 0.98 - 0.45 * row, 0.95
-        ax.text(0.1, y + 0.09, name, family="monospace", fontsize=9)
+        y, x = 0.98 - 0.45 * row, 0.9
+        ax.text(0.05, y + 0.09, name, family="monospace", fontsize=9)
         for bits, fill in zip((1, exponent, fraction), fills, strict=True):
             for i in range(bits):
                 box(ax, x + i * width, y, width, 0.3, fill=fill, line=0.5)
@@ -106,9 +104,9 @@ def draw_floats() -> None:
             )  # fmt: skip
             x += bits * width
     text = {"fontsize": 8.5, "color": SOFT}
-    ax.text(0.84, 1.38, "sign", **text)
-    ax.text(1.35, 1.38, "exponent", **text)
-    ax.text(3.1, 1.38, "fraction", **text)
+    ax.text(0.8, 1.38, "sign", **text)
+    ax.text(1.2, 1.38, "exponent", **text)
+    ax.text(2.9, 1.38, "fraction", **text)
     save(fig, "tensors_floats")
 
 
@@ -121,39 +119,37 @@ def edge(ax, start, end, slope: str, at: tuple[float, float]) -> None:
 
 def draw_graph() -> None:
     "The graph of (ab + a)², with values and slopes."
-    fig, ax = canvas(5.2, 2.42)
-    nodes = [  # x, y, what, value, slope of e
-        (0.1, 1.6, "a", "2", "16·3 + 16·1 = 64"),
-        (0.1, 0.5, "b", "3", "16·2 = 32"),
-        (1.75, 0.9, "c = a·b", "6", "16·1 = 16"),
-        (3.1, 1.25, "d = c + a", "8", "8 + 8 = 16"),
-        (4.45, 1.25, "e = d·d", "64", "1"),
+    fig, ax = canvas(4.4, 2.45)
+    centre = {"ha": "center", "va": "center"}
+    slopes = {"fontsize": 9.5, "color": COLORS["blue"], "weight": "bold"}
+    nodes = [  # x, y, width, what, value
+        (0.05, 1.6, 0.45, "a", "2"),
+        (0.05, 0.52, 0.45, "b", "3"),
+        (1.3, 0.92, 0.74, "c = a·b", "6"),
+        (2.45, 1.27, 0.8, "d = c + a", "8"),
+        (3.64, 1.27, 0.7, "e = d·d", "64"),
     ]
-    widths = [0.6, 0.6, 0.68, 0.68, 0.66]
-    for (x, y, what, value, slope), width in zip(nodes, widths, strict=True):
+    for x, y, width, what, value in nodes:
         box(ax, x, y, width, 0.46, fill=PASTEL[0])
-        middle = x + width / 2
-        ax.text(middle, y + 0.31, what, ha="center", va="center", fontsize=8.5)
-        ax.text(
-            middle, y + 0.12, value, ha="center", va="center", fontsize=9.5,
-            weight="bold",
-        )  # fmt: skip
-        side = {"ha": "left"} if x < 1 else {"ha": "center"}
-        below = y + 0.53 if what == "a" else y - 0.19
-        ax.text(
-            x if x < 1 else middle, below, slope, fontsize=9,
-            color=COLORS["blue"], weight="bold", **side,
-        )  # fmt: skip
-    edge(ax, (0.72, 1.7), (1.74, 1.27), "3", (1.2, 1.37))
-    edge(ax, (0.72, 0.75), (1.74, 1.03), "2", (1.2, 0.77))
-    edge(ax, (0.72, 1.87), (3.09, 1.57), "1", (2.0, 1.83))
-    edge(ax, (2.45, 1.17), (3.09, 1.35), "1", (2.82, 1.13))
-    edge(ax, (3.8, 1.57), (4.44, 1.57), "8", (4.1, 1.69))
-    edge(ax, (3.8, 1.35), (4.44, 1.35), "8", (4.1, 1.23))
-    ax.text(
-        0.1, 0.03, "values flow to the right, slopes of e to the left",
-        fontsize=8.5, color=SOFT, va="bottom",
-    )  # fmt: skip
+        ax.text(x + width / 2, y + 0.32, what, fontsize=9, **centre)
+        bold = {"fontsize": 9.5, "weight": "bold"}
+        ax.text(x + width / 2, y + 0.12, value, **bold, **centre)
+    ax.text(0.05, 2.15, "16·3 + 16·1 = 64", **slopes)
+    ax.text(0.05, 0.33, "16·2 = 32", **slopes)
+    for x, y, text in (
+        (1.67, 0.78, "16·1 = 16"),
+        (2.85, 1.13, "8 + 8 = 16"),
+        (3.99, 1.13, "1"),
+    ):
+        ax.text(x, y, text, **slopes, **centre)
+    edge(ax, (0.52, 1.7), (1.29, 1.27), "3", (0.85, 1.4))
+    edge(ax, (0.52, 0.77), (1.29, 1.05), "2", (0.92, 0.79))
+    edge(ax, (0.52, 1.87), (2.44, 1.59), "1", (1.5, 1.83))
+    edge(ax, (2.06, 1.19), (2.44, 1.37), "1", (2.3, 1.17))
+    edge(ax, (3.26, 1.6), (3.63, 1.6), "8", (3.43, 1.71))
+    edge(ax, (3.26, 1.38), (3.63, 1.38), "8", (3.43, 1.27))
+    words = "values flow to the right, slopes of e to the left"
+    ax.text(0.05, 0.06, words, fontsize=9, color=SOFT)
     save(fig, "tensors_graph")
 
 
