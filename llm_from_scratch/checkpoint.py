@@ -4,6 +4,7 @@ Knows files and the hub. Knows nothing of what is in a model.
 """
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llm_from_scratch.downloads import download
-from llm_from_scratch.files import cache_dir
+from llm_from_scratch.files import cache_dir, read_text
 
 ON_HUB = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"  # owner/name
 
@@ -37,7 +38,9 @@ def find_folder(
             "Hugging Face hub"
         )
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json")
+        raise FileNotFoundError(
+            f"{folder} holds no config.json: is it the folder of a model?"
+        )
     return folder
 
 
@@ -52,6 +55,22 @@ def _fetch(repo_id: str, weights: str, consent: bool | None) -> Path:
     return folder
 
 
+def read_config(
+    folder: Path,  # of `find_folder`
+) -> dict:  # the content of its `config.json`
+    "Raises `ValueError`, naming the file, unless it holds a JSON object."
+    path = folder / "config.json"
+    try:
+        data = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is broken: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"{path} must hold an object {{…}}, not {type(data).__name__}"
+        )
+    return data
+
+
 @contextlib.contextmanager
 def new_folder(
     path: str | Path,  # the folder that shall stand
@@ -62,14 +81,12 @@ def new_folder(
 
     The block writes into a temporary folder beside `path`. When it ends
     without an error, its files are flushed to the disk and it gets its
-    name; else it is deleted, and what stood there stays. Raises
-    `FileExistsError`.
+    name; else it is deleted, and what stood there stays. The old folder
+    is replaced with all that it held, so it must be a model's, or empty:
+    anything else raises `FileExistsError`, whatever `overwrite` says.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path} exists already; pass overwrite=True to replace it"
-        )
+    path = Path(os.path.abspath(path))
+    _check_old(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}."
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as top:
@@ -78,18 +95,40 @@ def new_folder(
         yield new
         for file in new.rglob("*"):
             if file.is_file():
-                _flush(file)
+                _finish(file)
+        _check_old(path, overwrite)  # may have come meanwhile
         if path.exists():
             os.replace(path, old)
         try:
             os.replace(new, path)
-        except OSError:
+        except BaseException:
             if old.exists():
                 os.replace(old, path)
             raise
 
 
-def _flush(path: Path) -> None:
-    "Wait until a file's bytes are on the disk."
+def _check_old(path: Path, overwrite: bool) -> None:
+    "Raise `FileExistsError` unless a new folder may take this place."
+    if not path.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"{path} exists already; pass overwrite=True to replace it"
+        )
+    replaceable = path.is_dir() and (
+        (path / "config.json").is_file() or not any(path.iterdir())
+    )
+    if not replaceable:
+        raise FileExistsError(
+            f"{path} is no folder with a config.json, so it is not deleted; "
+            "choose another name or remove it yourself"
+        )
+
+
+def _finish(path: Path) -> None:
+    "Give a file the usual mode and wait until its bytes are on the disk."
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)  # safetensors makes files for us alone
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

@@ -19,13 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .attention import KVCache, check_heads, padding_mask
+from llm_from_scratch.attention import (
+    KVCache,
+    check_heads,
+    check_mask,
+    padding_mask,
+)
 from .block import Block, LayerNorm, init_weights
-from .checkpoint import find_folder, new_folder
+from .checkpoint import find_folder, new_folder, read_config
 from .embeddings import Embedding
 
 # %% ../nbs/08_gpt.ipynb #config-keys
-_FORMAT_VERSION = 1  # of what we write beside transformers' own keys
+_FORMAT_VERSION = 1  # of what we write beside Hugging Face's keys
 _OWN_KEY = "llm_from_scratch"
 _CONFIG_KEYS = {  # ours: the name in Hugging Face's config.json
     "vocab_size": "vocab_size",
@@ -69,7 +74,11 @@ class GPTConfig:
                 )
         check_heads(self.n_embd, self.n_head)
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} must be in [0, 1)")
+            raise ValueError(
+                f"dropout={self.dropout} must be at least 0 and below 1"
+            )
+        if type(self.tied) is not bool:
+            raise ValueError(f"tied={self.tied!r} must be True or False")
 
     @property
     def head_size(self) -> int:
@@ -94,30 +103,29 @@ class GPTConfig:
     ) -> "GPTConfig":  # the same sizes
         """Read a configuration that transformers or `to_dict` wrote.
 
-        Raises `ValueError` for another kind of model, for a setting that
-        `GPT` does not have, for a missing size and for a newer format.
+        Of transformers' three dropouts, the residual one counts. Raises
+        `ValueError` for another kind of model, a setting that `GPT` does
+        not have, a missing size and a newer format.
         """
         version = data.get(_OWN_KEY, {}).get("format_version", 0)
-        if version > _FORMAT_VERSION:
+        if version not in range(_FORMAT_VERSION + 1):
             raise ValueError(
-                f"format_version={version} is newer than "
+                f"format_version={version!r} is newer than "
                 f"{_FORMAT_VERSION}: upgrade llm_from_scratch"
             )
+        if data.get("n_inner") == 4 * data.get("n_embd", 0):
+            data = data | {"n_inner": None}  # the same, said in a number
         for key, value in _FIXED_KEYS.items():
             if (found := data.get(key, value)) not in (value, None):
                 raise ValueError(
                     f"{key}={found!r} is not GPT-2's {value!r}: this class "
                     "would compute something else"
                 )
-        missing = [k for k in _CONFIG_KEYS.values() if k not in data]
-        missing = [k for k in missing if k != "tie_word_embeddings"]
-        if missing:
+        wanted = set(_CONFIG_KEYS.values()) - {"tie_word_embeddings"}
+        if missing := sorted(wanted - data.keys()):
             raise ValueError(f"the configuration lacks {missing}")
-        sizes = {
-            ours: data[theirs]
-            for ours, theirs in _CONFIG_KEYS.items()
-            if theirs in data
-        }
+        pairs = _CONFIG_KEYS.items()
+        sizes = {ours: data[key] for ours, key in pairs if key in data}
         return cls(**sizes, dropout=data.get("resid_pdrop", 0.0))
 
 # %% ../nbs/08_gpt.ipynb #gpt
@@ -128,7 +136,7 @@ class GPT(nn.Module):
         self,
         config: GPTConfig,  # the sizes
         *,
-        generator: torch.Generator | None = None,  # for the first weights
+        generator: torch.Generator | None = None,  # of the first weights
     ):
         super().__init__()
         self.config = config
@@ -141,11 +149,9 @@ class GPT(nn.Module):
             for _ in range(config.n_layer)
         )
         self.norm = LayerNorm(C)
-        self.head = (
-            None
-            if config.tied
-            else nn.Linear(C, config.vocab_size, bias=False)
-        )
+        self.head = None  # tied: the token embedding's table serves
+        if not config.tied:
+            self.head = nn.Linear(C, config.vocab_size, bias=False)
         init_weights(self, config.n_layer, generator=generator)
 
     def forward(
@@ -164,13 +170,18 @@ class GPT(nn.Module):
         """
         filled = cache[0].length if cache else 0
         positions, mask = self.place(ids, filled, mask)
+        kept = cache or [None] * len(self.blocks)
+        if len(kept) != len(self.blocks):
+            raise ValueError(
+                f"cache has {len(kept)} layers, the model has "
+                f"{len(self.blocks)}: make it with new_cache"
+            )
         x = self.token_embedding(ids)  # (B, T, C)
         x = self.dropout(x + self.position_embedding(positions))
-        for i, block in enumerate(self.blocks):
-            x = block(x, mask, cache[i] if cache else None)
-        x = self.norm(x)
-        table = self.token_embedding if self.head is None else self.head
-        return F.linear(x, table.weight)  # (B, T, V)
+        for block, own in zip(self.blocks, kept, strict=True):
+            x = block(x, mask, own)
+        head = self.head or self.token_embedding
+        return F.linear(self.norm(x), head.weight)  # (B, T, V)
 
     def place(
         self,
@@ -179,25 +190,28 @@ class GPT(nn.Module):
         mask: Tensor | None,  # True = a token, not padding, (B, S)
     ) -> tuple[Tensor, Tensor | None]:  # positions; who may see what
         "Number the positions, padding not counted; check what was given."
-        if ids.ndim != 2:
-            raise ValueError(f"ids must be (B, T), got {tuple(ids.shape)}")
-        T, limit = ids.shape[1], self.config.context_len
-        S = filled + T
-        if not (T and limit >= S):
+        shape = tuple(getattr(ids, "shape", ()))
+        if len(shape) != 2:
             raise ValueError(
-                f"{S} positions ({filled} of them cached) do not fit into "
-                f"context_len={limit}: pass 1…{limit}"
+                f"ids must be a tensor (B, T), got {type(ids).__name__} of "
+                f"shape {shape}: one text is torch.tensor([ids])"
+            )
+        S, limit = filled + shape[1], self.config.context_len
+        if not filled < S <= limit:
+            raise ValueError(
+                f"{shape[1]} tokens after {filled} cached ones do not fit: "
+                f"pass 1…{limit - filled}, context_len={limit}"
             )
         if mask is None:
             return torch.arange(filled, S, device=ids.device)[None], None
-        if mask.shape != (len(ids), S):
+        check_mask(mask)
+        if mask.shape != (shape[0], S):
             raise ValueError(
                 f"mask of shape {tuple(mask.shape)} must be (B, S) = "
-                f"{(len(ids), S)}"
+                f"{(shape[0], S)}"
             )
-        allowed = padding_mask(mask, T)  # (B, 1, T, S)
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, S)
-        return positions[:, filled:], allowed
+        return positions[:, filled:], padding_mask(mask, shape[1])
 
     def new_cache(
         self,
@@ -206,10 +220,12 @@ class GPT(nn.Module):
     ) -> list[KVCache]:  # one a block, empty
         "Room for the keys and values of a text that will grow."
         config, weight = self.config, self.token_embedding.weight
-        sizes = (config.n_head, max_len or config.context_len)
+        room = config.context_len if max_len is None else max_len
         options = {"device": weight.device, "dtype": weight.dtype}
         return [
-            KVCache(batch_size, *sizes, config.head_size, **options)
+            KVCache(
+                batch_size, config.n_head, room, config.head_size, **options
+            )
             for _ in self.blocks
         ]
 
@@ -231,8 +247,8 @@ def count_flops(
 ) -> int:  # floating-point operations of one forward pass, per token
     """Count two for each multiplication in a matrix product.
 
-    The rest is left out, as usual (Kaplan et al. 2020, section 2.1).
-    Training costs three times as much.
+    The rest is left out, as in Kaplan et al. 2020, section 2.1. A step
+    of training costs three times as much.
     """
     C = config.n_embd
     maps = config.n_layer * 12 * C**2 + config.vocab_size * C
@@ -247,7 +263,11 @@ def activation_bytes(
     *,
     width: int = 4,  # bytes of a number: 4 for float32, 2 for bfloat16
 ) -> int:  # bytes
-    "Predict what a forward pass keeps for the backward pass."
+    """Predict what is kept for the backward pass, from ids to loss.
+
+    With `attend`; `attend_fused` does without the weights, H T of them
+    for each token.
+    """
     block = 16 * config.n_embd + config.n_head * n_tokens
     ends = 2 * config.n_embd + config.vocab_size
     return batch_size * n_tokens * width * (config.n_layer * block + ends)
@@ -362,13 +382,12 @@ def load_gpt2(
     """Load GPT-2 weights from `config.json` and safetensors files.
 
     The files are mapped, not read, and copied tensor by tensor, so that
-    there are never two copies in memory. Raises `FileNotFoundError` and
+    memory never holds the model twice. Raises `FileNotFoundError` and
     `ValueError`, before a model is made, for files that are missing or
     do not fit, and what `download` raises.
     """
     folder = find_folder(source, consent=consent)
-    text = (folder / "config.json").read_text(encoding="utf-8")
-    config = GPTConfig.from_dict(json.loads(text))
+    config = GPTConfig.from_dict(read_config(folder))
     with ExitStack() as stack:
         stored = open_tensors(folder, stack)
         check_tensors(config, stored)
@@ -390,20 +409,16 @@ def save_gpt2(
 ) -> Path:  # the folder
     """Write `config.json` and `model.safetensors` for `load_gpt2`.
 
-    transformers reads them too. They appear together or not at all.
-    Raises `FileExistsError`.
+    transformers reads them too. They appear together or not at all, and
+    replace all that an old folder held. Raises `FileExistsError`.
     """
-    state, tensors = model.state_dict(), {}
+    state, parts = model.state_dict(), {}
     for ours, theirs in gpt2_names(model.config):
         part = state[ours].cpu()
         part = part.T if ".c_" in theirs and part.ndim == 2 else part
-        tensors.setdefault(theirs, []).append(part)
-    whole = {
-        f"transformer.{name}".replace("transformer.lm", "lm"): torch.cat(
-            parts, -1
-        ).contiguous()
-        for name, parts in tensors.items()
-    }
+        prefix = "" if theirs.startswith("lm_head") else "transformer."
+        parts.setdefault(prefix + theirs, []).append(part)
+    whole = {name: torch.cat(x, -1) for name, x in parts.items()}
     with new_folder(folder, overwrite=overwrite) as new:
         config = json.dumps(model.config.to_dict(), indent=2)
         (new / "config.json").write_text(config + "\n", encoding="utf-8")
