@@ -271,3 +271,13 @@ def test_missing_pieces(tmp_path, capsys):
     (root / "nbs/02_second.ipynb").unlink()
     assert cli.main(["--root", str(root)]) == 1
     assert "lists nbs/02_second.ipynb" in capsys.readouterr().err
+
+
+def test_template_leaves_the_functions_of_math_alone():
+    r"A variable called `sans` would print itself for `\mathsf{T}`."
+    template = (ROOT / "book/assets/book.typ").read_text(encoding="utf-8")
+    own = set(re.findall(r"^#let ([\w-]+)", template, re.M))
+    names = "sans serif mono bb cal frak bold italic upright abs norm floor "
+    names += "ceil vec mat cases frac binom sqrt root op accent hat tilde dot"
+    assert "sans-fonts" in own
+    assert own.isdisjoint(names.split())
