@@ -90,15 +90,14 @@ def draw_c_attn() -> None:
     ax.text(0.05, 1.77, "in the file: c_attn.weight", fontsize=9.5)
     ax.text(2.95, 1.77, "in our model", fontsize=9.5)
     side = 0.62
+    line = {"color": COLORS["blue"], "lw": 1.6, "ls": "-", "marker": ""}
     for i, name in enumerate("qkv"):
         x = 0.3 + side * i
         box(ax, x, 0.78, side, side, name, fill=PASTEL[i], fontsize=12)
-        ax.plot([x + 0.06, x + side - 0.06], [1.3, 1.3], marker="", lw=1.6, ls="-",
-                color=COLORS["blue"])  # fmt: skip
+        ax.plot([x + 0.06, x + side - 0.06], [1.3, 1.3], **line)
         top = 1.12 - 0.5 * i
         box(ax, 3.1, top, 0.45, 0.45, name, fill=PASTEL[i], fontsize=11)
-        ax.plot([3.16, 3.16], [top + 0.06, top + 0.39], marker="", lw=1.6, ls="-",
-                color=COLORS["blue"])  # fmt: skip
+        ax.plot([3.16, 3.16], [top + 0.06, top + 0.39], **line)
         ax.text(3.65, top + 0.22, f"{name}_proj", fontsize=9.5, va="center",
                 family="monospace")  # fmt: skip
     small = {"fontsize": 9, "color": SOFT, "va": "center"}
