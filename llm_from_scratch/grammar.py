@@ -95,7 +95,8 @@ TOKEN = re.compile(r"[{}|]|[^{}|]+")
 NAME = re.compile(r"\w+|~\w+\.\w+")
 SILENT = re.compile(r"(\{#?\w+=[^{}]*\})\s+")  # writes nothing, and a space
 LAST = re.compile(r"\s+((?:\{#\w+=[^{}]*\}\s*)+)(?=[|}]|$)")
-A = re.compile(r"\b([Aa]) (?=[aeio]|u(?!ni|se))")  # becomes *an*
+# before these *a* becomes *an*; one, unit, usual, ewe begin with a consonant
+A = re.compile(r"\b([Aa]) (?=[ai]|e(?!u|we)|o(?!nc?e\b)|u(?!ni|s[eu]))")
 AN = re.compile(r"\b([Aa])n (?=\S)")
 INITIAL = re.compile(r'(?:^|[.!?] |\." |(?:^|(?<= ))")[a-z]')
 CLOSED = re.compile(r'[.!?]"?$')

@@ -79,6 +79,9 @@ def test_silent_braces_eat_the_space_behind_or_before_them():
     [
         ("story: a owl sat. it ate a egg.", "An owl sat. It ate an egg."),
         ("story: a unicorn, a user, a uncle", "A unicorn, a user, an uncle"),
+        ("story: a one-eyed owl ate a onion", "A one-eyed owl ate an onion"),
+        ("story: a once red one, a eel", "A once red one, an eel"),
+        ("story: a ewe, a euro, a usual urn", "A ewe, a euro, a usual urn"),
         ("story: a {x} man\nx: old", "An old man"),
         ("story: banana owl", "Banana owl"),
         ('story: "no!" he said. "yes."', '"No!" he said. "Yes."'),
