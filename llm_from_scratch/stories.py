@@ -100,7 +100,12 @@ def bits_per_byte(
     log_prob: float,  # of texts and their ends, nats
     texts: Iterable[str],  # the texts, without end markers
 ) -> float:  # bits per byte of UTF-8
-    "What predicting a text costs, whatever it was cut into."
+    """What predicting a text costs, whatever it was cut into.
+
+    Raises `ValueError` without any text, `TypeError` for a bare string.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"{texts=!r:.40} is one string; give a list of texts")
     size = sum(len(text.encode("utf-8")) for text in texts)
     if not size:
         raise ValueError("texts holds no text, so there is no rate per byte")
@@ -141,15 +146,15 @@ class NGram:
         """
         grams: Counter = Counter()
         for ids in sequences:
-            if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
-                raise ValueError(
-                    f"ids {min(ids)} to {max(ids)} must lie from 0 to "
-                    f"{self.vocab_size - 1}, below vocab_size"
-                )
+            self._check(ids)
+            # early symbols need a context, too; with n = 1 there is none,
+            # and the first symbol is left out, since it is given
             padded = [-1] * (self.n - 2) + list(ids)[self.n == 1 :]
             shifted = (padded[i:] for i in range(self.n))
             grams.update(zip(*shifted, strict=False))
         self.counts, totals, kinds = {}, Counter(), Counter()
+        # each length is counted from the one above it, the longest first,
+        # so that one dictionary serves them all: their keys differ in length
         while grams:
             self.counts.update(grams)
             for gram, times in grams.items():
@@ -160,12 +165,25 @@ class NGram:
         self.contexts = {c: (totals[c], kinds[c]) for c in totals}
         return self
 
+    def _check(self, ids: Sequence[int], least: int = 0) -> None:
+        "Raise `ValueError` for ids that are not in the vocabulary."
+        if len(ids) and not least <= min(ids) <= max(ids) < self.vocab_size:
+            raise ValueError(
+                f"ids {min(ids)} to {max(ids)} must lie from {least} to "
+                f"{self.vocab_size - 1}, below vocab_size"
+            )
+
     def prob(
         self,
-        context: Sequence[int],  # what came before, as far as it goes
+        context: Sequence[int],  # what came before; -1: nothing did
         symbol: int,  # what may come
     ) -> float:  # between 0 and 1; over all symbols, they sum to 1
-        "The probability that `symbol` comes after `context`."
+        """The probability that `symbol` comes after `context`.
+
+        Raises `ValueError` for an id that is not below `vocab_size`.
+        """
+        self._check([symbol])
+        self._check(context, -1)
         context = (*[-1] * self.n, *context)
         p = 1 / self.vocab_size
         for size in range(self.n):
@@ -322,7 +340,12 @@ def make_request(
     rng: random.Random,  # chooses the words
     count: int = 3,  # words, at most
 ) -> Request:  # which this story fulfils
-    "Wish for a story such as this one."
+    """Wish for a story such as this one.
+
+    Raises `ValueError` for a negative count.
+    """
+    if count < 0:
+        raise ValueError(f"{count=} must be 0 or more words")
     # a role with a number belongs to somebody who only walks by
     words = sorted(
         text for role, text in facts.roles.items() if role.isalpha()
@@ -398,7 +421,11 @@ def make_contrast(
 ) -> tuple[
     Request, str, str
 ]:  # a wish, a story that fulfils it, one that fails
-    "Two stories that begin alike, but only one of them ends as asked."
+    """Two stories that begin alike, but only one of them ends as asked.
+
+    Raises `ValueError` if none of a thousand variants fails the wish, as
+    in a world in which every story ends alike.
+    """
     good = world.sample(seed)
     request = make_request(world.parse(good), _seeded(seed))
     for attempt in range(1000):

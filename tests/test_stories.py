@@ -203,6 +203,8 @@ def test_bits_per_byte():
     for texts in ([], [""]):
         with pytest.raises(ValueError, match="texts holds no text"):
             bits_per_byte(-1.0, texts)
+    with pytest.raises(TypeError, match=r"texts='Mia ran\.' is one string"):
+        bits_per_byte(-1.0, "Mia ran.")
 
 
 @pytest.mark.parametrize("text", [REDUCED.replace("kid+pet", "kid"), TASKS])
@@ -434,6 +436,13 @@ def test_a_story_meets_its_own_request(seed, count):
         assert unmet(some, request, story) == []
 
 
+@pytest.mark.parametrize("count", [-1, -7])
+def test_a_request_has_no_negative_count(count):
+    facts = tasks().parse(tasks().sample(0))
+    with pytest.raises(ValueError, match=f"count={count} must be 0 or more"):
+        make_request(facts, random.Random(0), count)
+
+
 def test_what_a_request_misses():
     story = "Mia took an old kite to the lake. It fell. Mia cried."
     request = Request(("kite", "park", "lak"), "happy")
@@ -530,3 +539,24 @@ def test_ngrams_refuse_symbols_that_are_not_in_the_vocabulary(ids):
     with pytest.raises(ValueError, match=rf"{max(ids)} must lie from 0 to 2"):
         model.fit([[0, 1, 2], ids])
     assert not model.counts
+
+
+@pytest.mark.parametrize(
+    ("context", "symbol", "message"),
+    [
+        ([], 3, "ids 3 to 3 must lie from 0 to 2, below vocab_size"),
+        ([], -1, "ids -1 to -1 must lie from 0 to 2, below vocab_size"),
+        ([0, 7], 1, "ids 0 to 7 must lie from -1 to 2, below vocab_size"),
+        ([-2, 2], 1, "ids -2 to 2 must lie from -1 to 2, below vocab_size"),
+        ([1, 1], 5, "ids 5 to 5 must lie from 0 to 2, below vocab_size"),
+    ],
+)
+def test_ngrams_predict_no_symbols_that_there_are_not(
+    context, symbol, message
+):
+    model = NGram(3, 3).fit([[0, 1, 2]])
+    with pytest.raises(ValueError, match=message):
+        model.prob(context, symbol)
+    with pytest.raises(ValueError, match=r"must lie from (0|-1) to 2"):
+        model.log_probs([0, *context, symbol])
+    assert model.prob([-1, 0], 1) == model.prob([0], 1) != model.prob([2], 1)

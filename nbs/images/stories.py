@@ -24,17 +24,17 @@ CHOICES = {"Lily": 3, "red": 3, "ball": 2, "Ben": 2}
 
 def draw_result() -> None:
     "The travelling sentence, a bar of surprise below each word."
-    fig, ax = canvas(6.3, 1.75)
-    wide = [0.26 + 0.085 * len(word) for word in WORDS]
-    x = (6.3 - sum(wide) - 0.04 * (len(wide) - 1)) / 2
+    fig, ax = canvas(4.6, 1.75)
+    wide = [0.1 + 0.083 * len(word) for word in WORDS]
+    x = (4.6 - sum(wide) - 0.04 * (len(wide) - 1)) / 2
     for word, width in zip(WORDS, wide, strict=True):
         bits = math.log2(CHOICES.get(word, 1))
         fill = PASTEL[1] if bits else "#ffffff"
         box(ax, x, 1.3, width, 0.32, word, fill=fill, fontsize=10)
-        height = 0.5 * bits
+        height, thick = 0.5 * bits, min(0.24, width)
         bar = plt.Rectangle(
-            (x + width / 2 - 0.12, 1.2 - height),
-            *(0.24, max(height, 0.015)),
+            (x + width / 2 - thick / 2, 1.2 - height),
+            *(thick, max(height, 0.015)),
             color=COLORS["orange"] if bits else COLORS["grey"],
         )
         ax.add_patch(bar)
@@ -43,35 +43,35 @@ def draw_result() -> None:
         x += width + 0.04
     total = sum(map(math.log2, CHOICES.values()))
     text = f"together {total:.2f} bits: one sentence out of {2**total:.0f}"
-    ax.text(3.15, 0.1, text, ha="center", va="center", fontsize=10)
+    ax.text(2.3, 0.1, text, ha="center", va="center", fontsize=10)
     save(fig, "stories_result")
 
 
 def draw_tree() -> None:
     "The draws behind the travelling sentence."
-    fig, ax = canvas(6.3, 2.35)
-    box(ax, 2.65, 1.95, 1.0, 0.32, "story", fill=PASTEL[0])
+    fig, ax = canvas(4.6, 2.75)
+    box(ax, 1.8, 2.35, 1.0, 0.32, "story", fill=PASTEL[0])
     tops = [
-        (0.1, "Hero = Lily", "1 of 3"),
-        (1.35, "Friend = Ben", "1 of 2"),
-        (2.6, "Thing = ball", "1 of 2"),
-        (3.85, "loss", ""),
-        (5.1, "search, end", ""),
+        (0.02, "Hero\n= Lily", "1 of 3"),
+        (0.95, "Friend\n= Ben", "1 of 2"),
+        (1.88, "Thing\n= ball", "1 of 2"),
+        (2.81, "loss", ""),
+        (3.74, "search,\nend", ""),
     ]
     for x, text, share in tops:
         fill = PASTEL[1] if share else PASTEL[0]
-        box(ax, x, 1.2, 1.1, 0.34, text, fill=fill)
-        arrow(ax, (3.15, 1.95), (x + 0.55, 1.54))
-        ax.text(x + 0.55, 1.07, share, ha="center", va="center", fontsize=8)
-    box(ax, 3.85, 0.62, 1.1, 0.34, "look = red", fill=PASTEL[1])
-    arrow(ax, (4.4, 1.2), (4.4, 0.96))
-    ax.text(5.05, 0.79, "1 of 3", ha="left", va="center", fontsize=8)
+        box(ax, x, 1.45, 0.84, 0.48, text, fill=fill)
+        arrow(ax, (2.3, 2.35), (x + 0.42, 1.93))
+        ax.text(x + 0.42, 1.32, share, ha="center", va="center", fontsize=9)
+    box(ax, 2.81, 0.72, 0.84, 0.48, "look\n= red", fill=PASTEL[1])
+    arrow(ax, (3.23, 1.45), (3.23, 1.2))
+    ax.text(3.72, 0.96, "1 of 3", ha="left", va="center", fontsize=9)
     text = "Lily lost her red ball, so she asked Ben.  …"
-    ax.text(3.15, 0.28, text, ha="center", va="center", fontsize=11)
+    ax.text(2.3, 0.42, text, ha="center", va="center", fontsize=11)
     ax.text(
-        *(3.15, 0.06),
+        *(2.3, 0.15),
         "1/3 · 1/2 · 1/2 · 1/3 = 1/36",
-        **{"ha": "center", "va": "center", "fontsize": 9},
+        **{"ha": "center", "va": "center", "fontsize": 10},
     )
     save(fig, "stories_tree")
 
