@@ -23,15 +23,19 @@ def check_ids(
     make every step wait; nor is anything while torch compiles.
     Raises `TypeError` for floats, `ValueError` for an id outside.
     """
-    if ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"ids must be int64 or int32, got {ids.dtype}")
+    dtype = getattr(ids, "dtype", type(ids).__name__)
+    if dtype not in (torch.int64, torch.int32):
+        raise TypeError(
+            f"ids must be int64 or int32, got {dtype}: use torch.tensor(ids) "
+            "on a list of whole numbers"
+        )
     if torch.compiler.is_compiling() or ids.device.type != "cpu":
         return
     if ids.numel() and not 0 <= ids.min() <= ids.max() < size:
         wrong = ids[(ids < 0) | (ids >= size)][0].item()
         raise ValueError(
-            f"id {wrong} is outside 0…{size - 1}: is the tokenizer the "
-            "one that the model was trained with?"
+            f"id {wrong} is outside 0…{size - 1}, the rows of this table: "
+            "was it made for another tokenizer, or for shorter texts?"
         )
 
 # %% ../nbs/05_embeddings.ipynb #embedding
@@ -46,6 +50,11 @@ class Embedding(nn.Module):
         std: float = 0.02,  # spread of the first values
         generator: torch.Generator | None = None,  # None: torch's own
     ):
+        "Draw the rows at random; `ValueError` for an empty table."
+        if size < 1 or n_embd < 1:
+            raise ValueError(
+                f"size={size} and n_embd={n_embd} must be at least 1"
+            )
         super().__init__()
         table = torch.empty(size, n_embd).normal_(0, std, generator=generator)
         self.weight = nn.Parameter(table)
@@ -54,7 +63,7 @@ class Embedding(nn.Module):
         self,
         ids: Tensor,  # token ids, (B, T)
     ) -> Tensor:  # their rows, (B, T, C)
-        "Take row `ids[b, t]` for each position."
+        "Take row `ids[b, t]` for each place; see `check_ids` for errors."
         check_ids(ids, len(self.weight))
         return F.embedding(ids, self.weight)
 
@@ -71,13 +80,17 @@ def sinusoids(
 ) -> Tensor:  # sines in even channels, cosines in odd ones
     """The fixed positions of the first Transformer.
 
-    Vaswani et al. 2017, section 3.5. Raises `ValueError` if `n_embd`
-    is odd.
+    Vaswani et al. 2017, section 3.5. Raises `ValueError` unless
+    `n_embd` is even.
     """
-    if n_embd % 2:
-        raise ValueError(f"n_embd={n_embd} must be even: sines have cosines")
-    position = torch.arange(n_positions)[:, None]
-    pair = torch.arange(0, n_embd, 2)
+    if n_embd < 2 or n_embd % 2:
+        raise ValueError(
+            f"n_embd={n_embd} must be even and at least 2: a sine and a "
+            "cosine for each pair"
+        )
+    # float64, since sines of large angles need the digits
+    position = torch.arange(n_positions, dtype=torch.float64)[:, None]
+    pair = torch.arange(0, n_embd, 2, dtype=torch.float64)
     angle = position * torch.exp(-math.log(base) * pair / n_embd)
     both = torch.stack((angle.sin(), angle.cos()), -1)  # (T, C/2, 2)
-    return both.flatten(1)  # (T, C)
+    return both.flatten(1).to(torch.get_default_dtype())  # (T, C)
