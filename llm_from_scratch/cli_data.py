@@ -21,7 +21,6 @@ from .cli_options import (
     check_new,
     load_tokenizer,
     whole,
-    writing,
 )
 from .files import (
     END,
@@ -29,6 +28,7 @@ from .files import (
     corpus_name,
     find_tinystories,
     make_story,
+    open_atomic,
     read_text,
 )
 from .terminal import plural
@@ -135,7 +135,7 @@ def data_stories(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     bar = {"total": args.count, "unit": " stories", "leave": False}
-    with writing(path) as file:
+    with open_atomic(path, text=True) as file:
         file.writelines(tqdm(told, **bar, disable=None))
     size = terminal.size_in_words(path.stat().st_size)
     stories = plural(args.count, "story", "stories")

@@ -7,14 +7,12 @@ none of the commands.
 import argparse
 import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
-from .files import END, _file_mode, read_pieces
+from .files import END, read_pieces
 from .terminal import tell
 
 
@@ -103,24 +101,6 @@ def add_workers(parser: Parser) -> None:
         metavar="N",
         help="processes (default: all processors, one for a small text)",
     )
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[TextIO]:
-    "A file of text that gets its name when it is complete, else vanishes."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, _file_mode(path))
-        os.replace(name, path)
-    except BaseException:  # Ctrl-C, too
-        with suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def read_source(

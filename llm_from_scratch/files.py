@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llm_from_scratch.grammar import Grammar
@@ -42,22 +42,10 @@ def write_atomic(
             f"{path} exists already; pass overwrite=True to replace it"
         )
     data = data.encode("utf-8") if isinstance(data, str) else data
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}."
-        )
-        with os.fdopen(handle, "wb") as file:
+        with open_atomic(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _file_mode(path))
-        os.replace(temporary, path)
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise OSError(
             error.errno,
             f"could not write {len(data)} bytes: {error.strerror}; nothing "
@@ -67,7 +55,36 @@ def write_atomic(
     return path
 
 
-def _file_mode(path: Path) -> int:
+@contextlib.contextmanager
+def open_atomic(
+    path: str | Path,  # where the file shall stand
+    *,
+    text: bool = False,  # True: takes text, writes UTF-8, line ends as given
+) -> Iterator[IO]:  # open, for as many writes as needed
+    """Write a file that gets its name when it is complete, else vanishes.
+
+    Until the end of the `with` block the bytes go to a temporary file
+    beside the target; an error in the block, Ctrl-C too, removes it.
+    """
+    path, how = Path(path), {"mode": "wb"}
+    if text:
+        how = {"mode": "w", "encoding": "utf-8", "newline": "\n"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, own = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, **how) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(own, file_mode(path))
+        os.replace(own, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(own)
+        raise
+
+
+def file_mode(path: Path) -> int:
     "The mode of the file replaced, else what a new file would have got."
     if path.exists():
         return path.stat().st_mode & 0o777

@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from llm_from_scratch.files import END, read_text, write_atomic
+from llm_from_scratch.files import END, file_mode, read_text, write_atomic
 from llm_from_scratch.tokenization import BPETokenizer
 
 FORMAT, VERSION = "llm-from-scratch tokens", 1
@@ -251,9 +251,7 @@ def _finish(file: BinaryIO, own: Path, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
-    mask = os.umask(0)
-    os.umask(mask)
-    own.chmod(0o666 & ~mask)
+    own.chmod(file_mode(path))
     os.replace(own, path)
 
 

@@ -19,6 +19,7 @@ from llm_from_scratch.files import (
     find_tinystories,
     load_stories,
     make_story,
+    open_atomic,
     read_pieces,
     read_text,
     write_atomic,
@@ -130,6 +131,36 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         assert path.read_text("utf-8") == "old"
     finally:
         path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("text", [False, True])
+def test_a_file_in_steps(text, error, tmp_path):
+    path = tmp_path / "folder" / "file"
+    first, second = ("ä\n", "b\r\n") if text else (b"\0", b"\xff\n")
+    with open_atomic(path, text=text) as file:
+        file.write(first)
+        assert not path.exists()
+        file.write(second)
+    whole = (first + second).encode() if text else first + second
+    assert path.read_bytes() == whole
+    with pytest.raises(error), open_atomic(str(path), text=text) as file:
+        file.write(second)
+        raise error
+    assert path.read_bytes() == whole
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_ctrl_c_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    write_atomic(tmp_path / "file", "old")
+    monkeypatch.setattr(files.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text("utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 @posix
