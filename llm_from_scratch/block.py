@@ -57,7 +57,7 @@ class MLP(nn.Module):
         n_embd: int,  # channels C
         *,
         width: int | None = None,  # M channels inside; None: 4 C
-        dropout: float = 0.0,  # of the result
+        dropout: float = 0.0,  # share of the result set to zero
         bias: bool = True,  # add a learned constant in each map
     ):
         super().__init__()
@@ -83,7 +83,7 @@ class Block(nn.Module):
         n_embd: int,  # channels C
         n_head: int,  # heads H, a divisor of C
         *,
-        dropout: float = 0.0,  # of weights and of what is added
+        dropout: float = 0.0,  # share of weights and additions set to 0
         bias: bool = True,  # in every map and norm
     ):
         super().__init__()
@@ -115,8 +115,11 @@ def init_weights(
 
     What is added to the stream (`out_proj`, `down`) starts smaller by
     √(2 n_layer), so that the sum of all additions does not grow with
-    depth (Radford et al. 2019, section 2.3).
+    depth (Radford et al. 2019, section 2.3). Raises `ValueError` for an
+    `n_layer` below 1.
     """
+    if n_layer < 1:
+        raise ValueError(f"n_layer={n_layer} must be at least 1")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             adds = name.endswith(("out_proj", "down"))
