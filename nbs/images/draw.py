@@ -78,34 +78,44 @@ def save(fig: plt.Figure, name: str) -> None:
 
 
 def draw_map(stage: str, name: str) -> None:
-    "The way of the book, with one stage highlighted."
-    fig, ax = canvas(WIDTH, 1.05)
-    width, gap = 0.88, 0.18
-    for i, title in enumerate(STAGES):
-        here, x = title == stage, 0.02 + i * (width + gap)
-        ax.text(x + 0.02, 0.86, PARTS[i], fontsize=7.5)
-        box(
-            ax,
-            x,
-            0.36,
-            width,
-            0.42,
-            title,
-            fill=COLORS["blue"] if here else "#eef2f6",
-            color="white" if here else COLORS["black"],
-            fontsize=7.6,
-            weight="bold" if here else "normal",
-        )
-        if i:
-            arrow(ax, (x - gap, 0.57), (x, 0.57))
-    carried = [
+    "The way of the book in two rows, with one stage highlighted."
+    fig, ax = canvas(0.8 * WIDTH, 1.75)
+    width, gap, carried = 1.3, 0.36, [
         "bytes → ids",
         "what matters",
         "ids → logits",
         "a model",
         "it answers",
-    ]
-    for i, text in enumerate([*carried, "4 bits, chat"]):
-        x = 0.02 + i * (width + gap) + width / 2
-        ax.text(x, 0.17, text, ha="center", fontsize=7, color="#3d4a59")
+        "4 bits, chat",
+    ]  # fmt: skip
+    for i, title in enumerate(STAGES):
+        here, y = title == stage, 1.2 - 0.88 * (i // 3)
+        x = 0.22 + i % 3 * (width + gap)
+        box(
+            ax,
+            x,
+            y,
+            width,
+            0.42,
+            f"{PARTS[i]}  {title}",
+            fill=COLORS["blue"] if here else "#eef2f6",
+            color="white" if here else COLORS["black"],
+            fontsize=9,
+            weight="bold" if here else "normal",
+        )
+        middle = x + width / 2
+        style = {"ha": "center", "fontsize": 8.5, "color": "#3d4a59"}
+        ax.text(middle, y - 0.2, carried[i], **style)
+        if i % 3:
+            arrow(ax, (x - gap, y + 0.21), (x, y + 0.21))
+    last = 0.22 + 2 * (width + gap) + width
+    ax.plot(  # from the end of the first row to the second one
+        [last, last + 0.08, last + 0.08, 0.06, 0.06],
+        [1.41, 1.41, 0.86, 0.86, 0.53],
+        color=COLORS["grey"],
+        lw=1.1,
+        marker="",
+        ls="-",
+    )
+    arrow(ax, (0.02, 0.53), (0.22, 0.53))
     save(fig, name)
