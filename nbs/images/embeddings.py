@@ -5,7 +5,7 @@ that text (`LLMFS_DATA`).
 """
 
 import torch
-from draw import COLORS, PASTEL, WIDTH, arrow, box, canvas, draw_map, save
+from draw import COLORS, PASTEL, box, canvas, draw_map, save
 from matplotlib import colormaps
 from torch import Tensor
 
@@ -23,11 +23,11 @@ def color_of(value: float, scale: float) -> tuple:
     return colormaps["PuOr_r"](0.5 + 0.4 * max(-1, min(1, value / scale)))
 
 
-def strip(ax, x: float, top: float, values: Tensor, width: float) -> None:
-    "A column of coloured cells, one a channel."
+def strip(ax, x: float, y: float, values: Tensor) -> None:
+    "A row of coloured cells, one a channel."
     for i, value in enumerate(values.tolist()):
-        y = top - (i + 1) * 0.13
-        box(ax, x, y, width, 0.12, fill=color_of(value, 0.05), line=0.4)
+        fill = color_of(value, 0.05)
+        box(ax, x + i * 0.145, y, 0.13, 0.21, fill=fill, line=0.4)
 
 
 def draw_result(tokenizer: BPETokenizer) -> None:
@@ -38,40 +38,33 @@ def draw_result(tokenizer: BPETokenizer) -> None:
     with torch.no_grad():
         words = tables[0](torch.tensor([ids]))[0, :, :SHOWN]
         places = tables[1](torch.arange(len(ids))[None])[0, :, :SHOWN]
-    fig, ax = canvas(WIDTH, 4.0)
-    left, step = 0.88, (WIDTH - 0.9) / len(ids)
-    rows = {
-        "token": 3.83,
-        "id": 3.53,
-        "row of the\ntoken table": 2.87,
-        "position": 2.3,
-        "+ row of the\nposition table": 1.64,
-        "= what the\nmodel sees": 0.43,
-    }
-    for name, y in rows.items():
-        ax.text(0.03, y, name, fontsize=7.6, va="center", color="#3d4a59")
+    fig, ax = canvas(4.6, 3.5)
+    middle = {"ha": "center", "va": "center"}
+    heads = {0.16: "at", 0.65: "token", 1.2: "id", 1.87: "of the\ntoken",
+             2.97: "of the\nposition", 4.08: "sum"}  # fmt: skip
+    for x, text in heads.items():
+        ax.text(x, 3.28, text, fontsize=9, color="#3d4a59", **middle)
     for t, token in enumerate(ids):
-        x, width = left + t * step, step - 0.07
-        middle, text = x + width / 2, tokenizer.decode([token])
-        text, fill = text.replace(" ", "␣"), PASTEL[t % 2]
-        box(ax, x, 3.7, width, 0.26, text, fill=fill, fontsize=7.6)
-        strip(ax, x, 3.27, words[t], width)
-        strip(ax, x, 2.04, places[t], width)
-        strip(ax, x, 0.83, words[t] + places[t], width)
-        for number, y in ((token, 3.53), (t, 2.3)):
-            ax.text(middle, y, number, ha="center", va="center", fontsize=8)
-            arrow(ax, (middle, y - 0.07), (middle, y - 0.26))
-        ax.text(middle, 1.05, "=", ha="center", va="center", fontsize=10)
+        y = 2.84 - t * 0.277
+        text = tokenizer.decode([token]).replace(" ", "␣")
+        box(ax, 0.33, y - 0.02, 0.63, 0.25, text, fill=PASTEL[t % 2])
+        ax.text(0.16, y + 0.1, t, fontsize=9, **middle)
+        ax.text(1.2, y + 0.1, token, fontsize=9, **middle)
+        strip(ax, 1.44, y, words[t])
+        ax.text(2.42, y + 0.1, "+", fontsize=10, **middle)
+        strip(ax, 2.54, y, places[t])
+        ax.text(3.53, y + 0.1, "=", fontsize=10, **middle)
+        strip(ax, 3.65, y, words[t] + places[t])
     save(fig, "embeddings_result")
 
 
-def grid(ax, x, y, numbers: list, fills: list, size=(0.36, 0.27)) -> None:
+def grid(ax, x, y, numbers: list, fills: list, width=0.28) -> None:
     "A matrix of boxes with its upper left corner at (x, y)."
     for i, (row, fill) in enumerate(zip(numbers, fills, strict=True)):
         for j, number in enumerate(row):
             shade = fill[j] if isinstance(fill, list) else fill
-            at = (x + j * size[0], y - (i + 1) * size[1])
-            box(ax, *at, size[0] - 0.04, size[1] - 0.04, str(number),
+            at = (x + j * width, y - (i + 1) * 0.27)
+            box(ax, *at, width - 0.03, 0.24, str(number),
                 fill=shade, fontsize=9, line=0.5)  # fmt: skip
 
 
@@ -81,37 +74,38 @@ def draw_lookup() -> None:
     onehot = [[int(v == i) for v in range(5)] for i in ids]
     table = [[3 * v + c for c in range(3)] for v in range(5)]
     rows = [PALE, PASTEL[0], PALE, PASTEL[1], PALE]
-    fig, ax = canvas(WIDTH, 3.9)
+    fig, ax = canvas(4.5, 4.0)
     marked = [[PASTEL[1 - (i == 1)] if n else "#ffffff" for n in row]
               for i, row in enumerate(onehot)]  # fmt: skip
-    ax.text(0.05, 3.7, "forward", fontsize=9.5, weight="bold")
-    grid(ax, 0.62, 3.25, onehot, marked)
-    grid(ax, 2.95, 3.52, table, rows)
-    grid(ax, 4.75, 3.25, [table[i] for i in ids],
+    ax.text(0.05, 3.8, "forward", fontsize=9.5, weight="bold")
+    grid(ax, 0.5, 3.23, onehot, marked)
+    grid(ax, 2.2, 3.5, table, rows)
+    grid(ax, 3.4, 3.23, [table[i] for i in ids],
          [PASTEL[1], PASTEL[0], PASTEL[1]])  # fmt: skip
     for t, i in enumerate(ids):
-        ax.text(0.5, 3.09 - t * 0.27, f"id {i}", ha="right", fontsize=9)
-    label(ax, 1.52, 3.36, "one-hot (T, V)")
-    label(ax, 3.49, 3.62, "table (V, C)")
-    label(ax, 5.29, 3.36, "rows (T, C)")
-    sign(ax, 2.67, 2.85, "×")
-    sign(ax, 4.4, 2.85, "=")
-    ax.text(0.05, 1.85, "backward", fontsize=9.5, weight="bold")
+        ax.text(0.42, 3.07 - t * 0.27, f"id {i}", ha="right", fontsize=9)
+    label(ax, 1.2, 3.35, "one-hot (T, V)")
+    label(ax, 2.62, 3.62, "table (V, C)")
+    label(ax, 3.82, 3.35, "rows (T, C)")
+    sign(ax, 2.05, 2.83, "×")
+    sign(ax, 3.22, 2.83, "=")
+    ax.text(0.05, 1.9, "backward", fontsize=9.5, weight="bold")
     grads = [["a"] * 3, ["b"] * 3, ["c"] * 3]
     turned = [[row[v] for row in onehot] for v in range(5)]
     marked = [[hues[t] if n else "#ffffff" for t, n in enumerate(row)]
               for row in turned]  # fmt: skip
-    grid(ax, 0.98, 1.62, turned, marked)
-    grid(ax, 2.95, 1.35, grads, hues)
+    grid(ax, 0.7, 1.5, turned, marked)
+    grid(ax, 1.98, 1.23, grads, hues)
     home = [["0"] * 3, ["b"] * 3, ["0"] * 3, ["a+c"] * 3, ["0"] * 3]
-    grid(ax, 4.75, 1.62, home, [PALE, PASTEL[0], PALE, PASTEL[4], PALE])
+    fills = [PALE, PASTEL[0], PALE, PASTEL[4], PALE]
+    grid(ax, 3.2, 1.5, home, fills, width=0.39)
     for v in range(5):
-        ax.text(0.86, 1.46 - v * 0.27, f"row {v}", ha="right", fontsize=9)
-    label(ax, 1.52, 1.72, "transposed (V, T)")
-    label(ax, 3.49, 1.46, "gradient (T, C)")
-    label(ax, 5.29, 1.72, "of the table (V, C)")
-    sign(ax, 2.5, 0.95, "×")
-    sign(ax, 4.4, 0.95, "=")
+        ax.text(0.6, 1.34 - v * 0.27, f"row {v}", ha="right", fontsize=9)
+    label(ax, 1.11, 1.69, "transposed\n(V, T)")
+    label(ax, 2.4, 1.42, "gradient\n(T, C)")
+    label(ax, 3.77, 1.69, "gradient of the\ntable (V, C)")
+    sign(ax, 1.76, 0.83, "×")
+    sign(ax, 3.02, 0.83, "=")
     save(fig, "embeddings_lookup")
 
 
