@@ -1,7 +1,8 @@
 """What this machine has for the course, and how to get what is missing.
 
-Knows where to look, and measures one thing, bfloat16. Knows nothing of
-the command line. Every look survives a missing or broken library.
+Knows where to look, and measures what bfloat16 gives and how to train.
+Knows nothing of the command line. Every look survives a missing or
+broken library.
 """
 
 import hashlib
@@ -66,11 +67,11 @@ class Check:
 
 
 def examine() -> list[Check]:
-    "Look at everything, in the order of the table; about two seconds."
+    "Look at everything, in the order of the table; about six seconds."
     torch, error = import_torch()
     checks = [check_python(), check_torch(torch, error), check_libraries()]
     checks += [check_cpu(torch), check_bf16(torch), check_memory()]
-    checks += [check_gpu(torch), check_compiler()]
+    checks += [check_gpu(torch), check_compiler(), check_plan(torch)]
     checks += [check_corpus(), check_cache(), check_tiktoken()]
     return [*checks, check_extra("course"), check_extra("book")]
 
@@ -319,6 +320,29 @@ def get_on_linux(which: int) -> str:
         if shutil.which(manager):
             return commands[which].format(version)
     return ("install g++", f"install {version}'s headers")[which]
+
+
+def check_plan(torch: ModuleType | None) -> Check:
+    "How a model would be trained here, measured."
+    if torch is None:
+        return Check("Machine", "training", False, "not measured: no torch")
+    try:
+        plan = importlib.import_module(".devices", PACKAGE).device_plan()
+    except Exception as error:  # a torch that cannot do it
+        return Check("Machine", "training", False, f"fails: {error}")
+    dtype = str(plan.dtype).removeprefix("torch.")
+    details = {"device": plan.device, "dtype": dtype}
+    for name in ("attention", "matmul_precision", "compile", "seconds"):
+        details[name] = getattr(plan, name)
+    text = f"on {plan.device} in {dtype}, {plan.attention} attention"
+    if plan.matmul_precision != "highest":
+        text += f", {plan.matmul_precision} precision of products"
+    text += ", compiled if it is long" if plan.compile else ""
+    if plan.seconds:
+        exact = [s for name, s in plan.seconds.items() if "float32" in name]
+        ratio = exact[0] / plan.seconds[plan.name]
+        text += f": {ratio:.1f} × the speed of plain float32"
+    return Check("Machine", "training", True, text, details=details)
 
 
 # -- text

@@ -9,13 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from llm_from_scratch import doctor, machine
+from llm_from_scratch import devices, doctor, machine
 from llm_from_scratch.cli import main
 
 ROWS = (
     *("Python", "torch", "libraries", "CPU", "bfloat16", "memory", "GPU"),
-    *("C++", "TinyStories", "cache", "tiktoken", "course", "book"),
+    *("C++", "training", "TinyStories", "cache", "tiktoken"),
+    *("course", "book"),
 )
 NAMES = ("LLMFS_DATA", "LLMFS_CACHE", "TIKTOKEN_CACHE_DIR")
 
@@ -26,10 +28,18 @@ def bare(tmp_path, monkeypatch):
     for name in NAMES:
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setattr(machine, "bf16_seconds", lambda _: FAST)
+    monkeypatch.setattr(devices, "device_plan", lambda: PLAN)
 
 
 FAST = {"float32": 0.002, "bfloat16": 0.001}
 SLOW = {"float32": 0.002, "bfloat16": 0.046}
+PLAN = devices.DevicePlan(
+    device="cpu",
+    dtype=torch.bfloat16,
+    attention="added",
+    compile=True,
+    seconds={"float32 fused": 0.05, "bfloat16 added": 0.02},
+)
 
 
 def without(*names: str):
@@ -59,6 +69,7 @@ def test_the_table(capsys, monkeypatch):
     assert max(map(len, lines)) <= 72 or str(Path(sys.executable)) in out
     assert "  ✓ Python      3." in out
     assert "  ✓ bfloat16    native: a matrix product at 2.0 ×" in out
+    assert "  ✓ training    on cpu in bfloat16, added attention" in out
     assert "  – TinyStories not here: the built-in stories" in out
     assert lines[lines.index("To get what is missing") + 1] == (
         "    TinyStories llmfs data tinystories"
@@ -75,6 +86,8 @@ def test_json_for_machines(capsys):
     rows = {row["name"]: row for row in data["checks"]}
     assert rows["torch"]["details"]["threads"] >= 1
     assert rows["bfloat16"]["details"]["seconds"] == FAST
+    assert rows["training"]["details"]["dtype"] == "bfloat16"
+    assert rows["training"]["details"]["seconds"] == PLAN.seconds
     assert rows["TinyStories"]["details"] == {"train": None, "valid": None}
     assert {row["name"] for row in data["checks"] if row["required"]} == {
         *("Python", "torch", "libraries")
@@ -87,6 +100,7 @@ def test_without_torch(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "  ! torch       not installed" in out
     assert "bfloat16    not measured: no torch" in out
+    assert "training    not measured: no torch" in out
     assert '-m pip install "torch>=' in out
 
 
@@ -186,6 +200,31 @@ def test_bf16_that_fails(monkeypatch):
     monkeypatch.setattr(machine, "bf16_seconds", fails)
     check = doctor.check_bf16(SimpleNamespace())
     assert check.text == "fails: not implemented for 'BFloat16'"
+
+
+def test_how_to_train(monkeypatch):
+    check = doctor.check_plan(torch)
+    assert check.ok
+    assert check.text == (
+        "on cpu in bfloat16, added attention, compiled if it is long: "
+        "2.5 × the speed of plain float32"
+    )
+    plan = devices.DevicePlan(
+        device="cuda", attention="fused", matmul_precision="high"
+    )
+    monkeypatch.setattr(devices, "device_plan", lambda: plan)
+    assert doctor.check_plan(torch).text == (
+        "on cuda in float32, fused attention, high precision of products"
+    )
+
+
+def test_a_plan_that_fails(monkeypatch):
+    def fails():
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(devices, "device_plan", fails)
+    check = doctor.check_plan(torch)
+    assert (check.ok, check.text) == (False, "fails: no kernel image")
 
 
 def test_memory_that_nobody_tells(monkeypatch):
