@@ -36,29 +36,29 @@ def cell(ax, x: float, y: float, number: int, fill: str, **style) -> None:
 
 def draw_memory() -> None:
     "One row of memory as a table, turned, and cut elsewhere."
-    fig, ax = canvas(4.3, 2.45)
+    fig, ax = canvas(3.75, 2.6)
     numbers = [0, 1, 2, 10, 11, 12]
     fills = [PASTEL[0]] * 3 + [PASTEL[1]] * 3
-    text = {"fontsize": 9, "color": SOFT}
-    ax.text(0.05, 2.12, "memory", **text)
+    text = {"fontsize": 10, "color": SOFT}
+    ax.text(0.05, 2.27, "memory", **text)
     for i, (number, fill) in enumerate(zip(numbers, fills, strict=True)):
-        cell(ax, 0.8 + 0.33 * i, 2.02, number, fill)
-    ax.text(2.95, 2.12, "Lily,", color=COLORS["blue"], fontsize=9)
-    ax.text(3.32, 2.12, "Ben", color=COLORS["orange"], fontsize=9)
+        cell(ax, 0.75 + 0.33 * i, 2.17, number, fill)
+    ax.text(2.84, 2.27, "Lily,", color=COLORS["blue"], fontsize=10)
+    ax.text(3.25, 2.27, "Ben", color=COLORS["orange"], fontsize=10)
     tables = [  # where, title, shape, strides
-        (0.05, "x", (2, 3), (3, 1)),
-        (1.4, "x.transpose(0, 1)", (3, 2), (1, 3)),
-        (3.1, "x.view(3, 2)", (3, 2), (2, 1)),
+        (0.05, "words", (2, 3), (3, 1)),
+        (1.25, ".transpose(0,1)", (3, 2), (1, 3)),
+        (2.75, ".view(3,2)", (3, 2), (2, 1)),
     ]
     for x, title, (rows, columns), strides in tables:
-        ax.text(x, 1.62, title, family="monospace", fontsize=9)
+        ax.text(x, 1.77, title, family="monospace", fontsize=10)
         for i in range(rows):
             for j in range(columns):
                 at = i * strides[0] + j * strides[1]
-                where = (x + 0.33 * j, 1.2 - 0.32 * i)
+                where = (x + 0.33 * j, 1.35 - 0.32 * i)
                 cell(ax, *where, numbers[at], fills[at])
-        ax.text(x, 0.3, f"shape {rows, columns}", **text)
-        ax.text(x, 0.1, f"strides {strides}", **text)
+        ax.text(x, 0.42, f"shape {rows, columns}", **text)
+        ax.text(x, 0.2, f"strides {strides}", **text)
     save(fig, "tensors_memory")
 
 
@@ -87,26 +87,26 @@ def draw_broadcast() -> None:
 
 def draw_floats() -> None:
     "The bits of three float formats."
-    fig, ax = canvas(4.5, 1.6)
+    fig, ax = canvas(3.75, 1.75)
     formats = [("float32", 8, 23), ("bfloat16", 8, 7), ("float16", 5, 10)]
-    width = 0.11
+    width, left = 0.0895, 0.84
     fills = [PASTEL[3], PASTEL[0], PASTEL[2]]
     for row, (name, exponent, fraction) in enumerate(formats):
-        y, x = 0.98 - 0.45 * row, 0.9
-        ax.text(0.05, y + 0.09, name, family="monospace", fontsize=9)
+        y, x = 1.03 - 0.47 * row, left
+        ax.text(0.03, y + 0.1, name, family="monospace", fontsize=10)
         for bits, fill in zip((1, exponent, fraction), fills, strict=True):
             for i in range(bits):
-                box(ax, x + i * width, y, width, 0.3, fill=fill, line=0.5)
+                box(ax, x + i * width, y, width, 0.34, fill=fill, line=0.5)
             ax.text(
-                x + bits * width / 2, y + 0.14, str(bits), ha="center",
-                va="center", fontsize=9, weight="bold",
+                x + bits * width / 2, y + 0.16, str(bits), ha="center",
+                va="center", fontsize=10, weight="bold",
                 bbox={"fc": fill, "ec": "none", "pad": 1.2 if bits > 1 else 0},
             )  # fmt: skip
             x += bits * width
-    text = {"fontsize": 8.5, "color": SOFT}
-    ax.text(0.8, 1.38, "sign", **text)
-    ax.text(1.2, 1.38, "exponent", **text)
-    ax.text(2.9, 1.38, "fraction", **text)
+    text = {"fontsize": 10, "color": SOFT}
+    ax.text(left - 0.12, 1.5, "sign", **text)
+    ax.text(left + 0.28, 1.5, "exponent", **text)
+    ax.text(left + 1.6, 1.5, "fraction", **text)
     save(fig, "tensors_floats")
 
 
