@@ -26,7 +26,14 @@ from tools.notebook import PACKAGE, hand_written, load, plain
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("nbs", "tests", "tools", "book", "bench", "setup.py")
 # run a second time, without the data folder, on the built-in corpus
-ON_BUILT_IN_TEXT = ("02_tokenization", "03_stories", "04_data")
+ON_BUILT_IN_TEXT = (
+    "02_tokenization",
+    "03_stories",
+    "04_data",
+    "05_embeddings",
+    "07_block",
+    "08_gpt",
+)
 LIMIT = {"check": 3 * 60, "test": 20 * 60}  # seconds
 Stage = Callable[[], tuple[bool, str]]  # passed?, a remark
 
