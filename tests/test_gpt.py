@@ -11,6 +11,7 @@ times further off (`test_other_gelu_is_seen`).
 
 import copy
 import json
+import math
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llm_from_scratch import block, checkpoint, gpt
 from llm_from_scratch.attention import attend, attend_fused, set_attention
+from llm_from_scratch.files import END
 from llm_from_scratch.gpt import (
     GPT,
     GPT2_LAYERS,
@@ -42,6 +44,8 @@ from llm_from_scratch.gpt import (
     read_tensor,
     save_gpt2,
 )
+from llm_from_scratch.tokenization import BPETokenizer
+from tools import diary
 
 FLOAT32, FLOAT64 = 2e-5, 1e-12  # of the largest number compared
 quick = settings(
@@ -727,7 +731,7 @@ def test_start_knows_nothing():
         model = GPT(config, generator=seeded())
         ids, targets = some_ids(config, 8, 32), some_ids(config, 8, 32, 2)
         loss = cross_entropy(model(ids).flatten(0, 1), targets.flatten())
-        assert abs(loss.item() - torch.tensor(500.0).log().item()) < 0.05
+        assert abs(loss.item() - math.log(500)) < 0.05
 
 
 def test_start_is_drawn_from_the_generator():
@@ -841,6 +845,76 @@ def test_activations_as_predicted(name):
         kept = kept_bytes(fresh(config), some_ids(config, B, T))
         assert kept["floats"] == activation_bytes(config, B, T)
         assert activation_bytes(config, B, T, width=2) * 2 == kept["floats"]
+
+
+def test_fused_attention_keeps_no_weights():
+    "What `activation_bytes` says of it."
+    config, T = CONFIGS["wide"], 64
+    model = fresh(config)
+    set_attention(model, attend_fused)
+    weights = config.n_layer * 2 * T * T * config.n_head * 4
+    kept = kept_bytes(model, some_ids(config, 2, T))["floats"]
+    less = activation_bytes(config, 2, T) - weights
+    a_number_a_head = weights // T  # by which it rebuilds them
+    assert less <= kept <= less + 2 * a_number_a_head
+
+
+# ------------------------------------------------------------- the diary
+
+
+def test_diary_says_the_same_twice():
+    tokenizer = BPETokenizer.train("red ball " * 50, 262, special_tokens=[END])
+    config = GPTConfig(
+        vocab_size=len(tokenizer),
+        context_len=8,
+        n_layer=1,
+        n_head=1,
+        n_embd=8,
+    )
+    model, rules = GPT(config, generator=seeded()).eval(), dict(diary.RULES)
+    words = diary.say(model, tokenizer, rules)
+    assert words == diary.say(model, tokenizer, rules) != ""
+    rules["seed"] = 1
+    assert words != diary.say(model, tokenizer, rules)
+
+
+@pytest.mark.parametrize("context_len", [64, 7])
+def test_diary_measures_bits_per_byte(context_len):
+    "A model without a preference needs log2 V bits for each token."
+    tokenizer = BPETokenizer.train("red ball " * 50, 262, special_tokens=[END])
+    config = GPTConfig(
+        vocab_size=len(tokenizer),
+        context_len=context_len,
+        n_layer=1,
+        n_head=1,
+        n_embd=8,
+    )
+    model = GPT(config)
+    torch.nn.init.zeros_(model.token_embedding.weight)
+    stories = ["red ball", "a red, red ball ball!", "Zoë"]
+    tokens = size = cut = 0
+    for story in stories:
+        ids = [*tokenizer.encode(story), tokenizer.special_tokens[END]]
+        seen = ids[:context_len]
+        tokens, cut = tokens + len(seen), cut + (len(seen) < len(ids))
+        story = tokenizer.decode_bytes([i for i in seen if i != ids[-1]])
+        size += len(story)
+    found = diary.judge(model, tokenizer, stories)
+    wanted = tokens * math.log2(len(tokenizer)) / size
+    assert found == {"bits_per_byte": round(wanted, 3), "cut": cut}
+
+
+def test_diary_keeps_other_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(diary, "ENTRIES", {"one": None, "two": None})
+    path = tmp_path / "diary.json"
+    for name, words in (("two", "b"), ("one", "a"), ("two", "c")):
+        diary.write_entry(path, name, {"says": words})
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["prompt"] == diary.RULES["prompt"]
+    assert record["entries"] == [
+        {"chapter": "one", "says": "a"},
+        {"chapter": "two", "says": "c"},
+    ]
 
 
 # ------------------------------------------------------------- bad input
