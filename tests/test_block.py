@@ -35,6 +35,15 @@ sizes = st.integers(1, 6)
 C, H = 24, 3
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    "Such small tensors gain nothing from a second thread."
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     "A generator of its own."
     return torch.Generator().manual_seed(seed)
