@@ -38,7 +38,7 @@ help:
 	@echo "make test       set up everything and run every check"
 	@echo "make check      the quick checks, before each commit"
 	@echo "make export     clean the notebooks and write the modules"
-	@echo "make run        execute the notebooks and store their outputs"
+	@echo "make run        execute the notebooks, store outputs and diary"
 	@echo "                (only some of them: make run NB=02_tokenization)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make bench      measure against other libraries"
@@ -83,6 +83,7 @@ export: setup-dev
 	@$(PY) tools/run_checks.py export
 
 run: setup-dev
+	@$(if $(NB),true,$(PY) tools/diary.py)
 	@$(PY) tools/run_notebooks.py $(RUN_FLAGS) $(NB)
 
 lab: setup-dev
