@@ -428,27 +428,28 @@ def compile_options(
     return None
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(
+    gigabytes: int = 4,  # of addresses for large pages
+) -> bool:  # whether it was done
     """Let this process keep memory that it frees, in pages of 2 MB.
 
     Every step of training frees and asks for the same large blocks. The
     GNU C library gives them back to the system, which has to fill them
     with zeros anew; and in small pages a processor spends a tenth of a
-    step looking up where they lie. A gigabyte of addresses is set apart
-    for large pages; memory is taken only as it is used. With another
-    library nothing is done. It holds until the process ends. Returns
-    whether memory is kept.
+    step looking up where they lie. Only addresses are set apart for
+    large pages; memory is taken as it is used. With another library
+    nothing is done. It holds until the process ends.
     """
     if not sys.platform.startswith("linux"):
         return False
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018 - only glibc has it
-        kept = library.mallopt(-1, MOST)  # M_TRIM_THRESHOLD
+        kept = library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
         # M_MMAP_THRESHOLD; older ones know a limit: M_MMAP_MAX then
         kept &= library.mallopt(-3, MOST) or library.mallopt(-4, 0)
         if kept:
-            prefer_large_pages(library, GIGABYTE)
+            prefer_large_pages(library, gigabytes)
         return bool(kept)
     except (OSError, AttributeError):
         return False
@@ -456,19 +457,18 @@ def keep_freed_memory() -> bool:
 
 def prefer_large_pages(
     library: ctypes.CDLL,  # glibc
-    size: int,  # bytes of addresses
+    gigabytes: int,  # of addresses
 ) -> None:
     "Ask Linux for large pages where the next blocks will lie."
-    library.malloc.restype = ctypes.c_void_p
-    library.malloc.argtypes = [ctypes.c_size_t]
-    library.free.argtypes = [ctypes.c_void_p]
-    library.madvise.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    ]
-    if block := library.malloc(size):
-        page = 1 << 12
+    address, size = ctypes.c_void_p, ctypes.c_size_t
+    library.malloc.restype, library.malloc.argtypes = address, [size]
+    library.free.argtypes = [address]
+    library.madvise.argtypes = [address, size, ctypes.c_int]
+    blocks = [library.malloc(GIGABYTE) for _ in range(gigabytes)]
+    page = 1 << 12
+    for block in filter(None, blocks):
         start = -(-block // page) * page
-        library.madvise(start, size - page, 14)  # MADV_HUGEPAGE
+        library.madvise(start, GIGABYTE - page, 14)  # MADV_HUGEPAGE
         library.free(block)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -440,6 +441,24 @@ def test_an_old_glibc(refused, monkeypatch):
     assert (-4 in calls) == (-3 in refused)
 
 
+def test_large_pages_are_asked_for_inside_each_block():
+    "And nothing, where there is no room for addresses."
+    blocks, asked, freed = [4096 * 7 + 16, None], [], []
+
+    class Library(SimpleNamespace):
+        malloc = Mock(side_effect=lambda _: blocks.pop(0))
+        free = Mock(side_effect=freed.append)
+        madvise = Mock(side_effect=lambda *call: asked.append(call))
+
+    devices.prefer_large_pages(Library(), 2)
+    (start, size, advice), *more = asked
+    assert not more
+    assert start == 4096 * 8
+    assert start + size <= 4096 * 7 + 16 + devices.GIGABYTE
+    assert advice == 14
+    assert freed == [4096 * 7 + 16]
+
+
 def test_a_plan_that_does_not_compile_leaves_the_blocks_alone():
     model = CPU.compile_blocks(small())
     assert all(b._compiled_call_impl is None for b in model.blocks)
@@ -462,6 +481,7 @@ def test_blocks_are_compiled_each(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own
 def test_compiled_blocks_compute_the_same():
     if not devices.can_compile("cpu"):
         pytest.skip("no compiler here")
