@@ -251,6 +251,7 @@ def attend_fused(
     T, S = q.shape[-2], k.shape[-2]
     if mask is not None:
         check_mask(mask, (*q.shape[:-1], S))
+        mask = torch.atleast_2d(mask)  # torch takes no fewer axes
     whole = causal and mask is None and T == S
     if causal and not whole:
         earlier = causal_mask(T, S, device=q.device)
