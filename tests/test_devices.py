@@ -256,6 +256,18 @@ def test_the_hopeless_run_one_short_step(monkeypatch):
     found = race(plans, 1e-9)
     assert found == {"float32 plain": 0.256, "float32 added": 0.512}
     assert [x for x in calls if x[0] == "fused"] == [("fused", 64)]
+    assert calls.count(("plain", 256)) == 3
+
+
+@pytest.mark.parametrize("resolution", [1e-9, 0.0156])
+def test_a_clock_fine_enough(resolution, monkeypatch):
+    "On Windows a thread's time goes in steps of 16 ms."
+    told = SimpleNamespace(resolution=resolution)
+    monkeypatch.setattr(devices.time, "get_clock_info", lambda _: told)
+    clock = devices.thread_clock()
+    assert clock.__name__ == (
+        "thread_time" if resolution < 1e-3 else "perf_counter"
+    )
 
 
 def test_a_real_plan_trains(capsys):
@@ -481,13 +493,32 @@ def test_blocks_are_compiled_each(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own
 def test_compiled_blocks_compute_the_same():
+    "In a process of its own: the guards of shapes cannot be compiled."
     if not devices.can_compile("cpu"):
         pytest.skip("no compiler here")
-    plan = DevicePlan(device="cpu", attention="added", compile=True)
-    model = plan.compile_blocks(plan.prepare(small()))
-    torch.testing.assert_close(model(ids()), small()(ids()))
+    code = (
+        "import torch\n"
+        "from llm_from_scratch.devices import DevicePlan\n"
+        "from llm_from_scratch.gpt import GPT, GPTConfig\n"
+        "sizes = dict(vocab_size=64, context_len=16, n_layer=2, n_head=2)\n"
+        "model = GPT(GPTConfig(**sizes, n_embd=16))\n"
+        "ids = torch.arange(32).view(2, 16)\n"
+        "wanted = model(ids)\n"
+        "plan = DevicePlan(device='cpu', attention='added', compile=True)\n"
+        "model = plan.compile_blocks(plan.prepare(model))\n"
+        "torch.testing.assert_close(model(ids), wanted)\n"
+        "from torch._dynamo.utils import counters\n"
+        "print(counters['stats']['unique_graphs'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1"]  # one for both blocks
 
 
 # -- masters
