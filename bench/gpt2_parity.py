@@ -3,7 +3,8 @@
 Logits and gradients of both on the same random weights, for several
 shapes, padded and not, tied and untied, in float32 and float64. The
 yardstick is how far transformers is from itself when it computes
-attention in its other way. Nothing is downloaded.
+attention in its other way. Nothing is downloaded: all weights are
+random, those of the model with GPT-2 small's sizes too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ from llm_from_scratch.gpt import (
 
 SIZES = {
     "one head": {"vocab_size": 97, "n_layer": 1, "n_head": 1, "n_embd": 16},
-    "ours": {"vocab_size": 4096, "n_layer": 6, "n_head": 4, "n_embd": 256},
+    "ours": {
+        "vocab_size": 4096,
+        "context_len": 256,
+        "n_layer": 6,
+        "n_head": 4,
+        "n_embd": 256,
+    },
     "GPT-2 small": {},
 }
 CASES = [  # size, B, T, padding, tied, dtype
@@ -102,6 +109,13 @@ def gradients_apart(model: GPT, hf, folder: Path) -> float:
     return (max(off) / largest).item()
 
 
+def own_gradients_apart(one, other) -> float:
+    "The same between transformers and transformers."
+    pairs = list(zip(one.parameters(), other.parameters(), strict=True))
+    off = max((a.grad - b.grad).abs().max() for a, b in pairs)
+    return (off / max(b.grad.abs().max() for _, b in pairs)).item()
+
+
 def compare(size, B, T, side, tied, kind) -> dict:
     "One line of the table."
     import transformers
@@ -116,7 +130,7 @@ def compare(size, B, T, side, tied, kind) -> dict:
     mask = mask.flip(1) if side == "left" else mask
     mask = mask if side else torch.ones(B, T, dtype=torch.bool)
     places = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = {}
+    logits, both = {}, {}
     with tempfile.TemporaryDirectory() as name:
         folder = save_gpt2(model, Path(name) / "model")
         for way in ("eager", "sdpa"):
@@ -126,10 +140,11 @@ def compare(size, B, T, side, tied, kind) -> dict:
             options = {"attention_mask": mask.long(), "position_ids": places}
             options = options if side else {}
             logits[way] = hf(ids, **options).logits[mask]
+            cross_entropy(logits[way], targets[mask]).backward()
+            both[way] = hf
         ours = model(ids, mask=mask if side else None)[mask]
         cross_entropy(ours, targets[mask]).backward()
-        cross_entropy(logits["sdpa"], targets[mask]).backward()
-        gradients = gradients_apart(model, hf, folder)
+        gradients = gradients_apart(model, both["sdpa"], folder)
     return {
         "model": size,
         "parameters": count_parameters(config),
@@ -142,6 +157,7 @@ def compare(size, B, T, side, tied, kind) -> dict:
         "logits": apart(ours, logits["eager"]),
         "gradients": gradients,
         "theirs": apart(logits["sdpa"], logits["eager"]),
+        "their_gradients": own_gradients_apart(both["eager"], both["sdpa"]),
         "same_choice": (ours.argmax(-1) == logits["eager"].argmax(-1))
         .double()
         .mean()
@@ -202,7 +218,7 @@ def main() -> None:
     versions = {name: importlib.metadata.version(name) for name in packages}
     worst = {
         f"{what}_{kind}": max(x[what] for x in cases if x["dtype"] == kind)
-        for what in ("logits", "gradients", "theirs")
+        for what in ("logits", "gradients", "theirs", "their_gradients")
         for kind in ("float32", "float64")
     }
     about = {"name": "random weights and ids"}

@@ -247,8 +247,9 @@ def count_flops(
 ) -> int:  # floating-point operations of one forward pass, per token
     """Count two for each multiplication in a matrix product.
 
-    The rest is left out, as in Kaplan et al. 2020, section 2.1. A step
-    of training costs three times as much.
+    The rest is left out, as in Kaplan et al. 2020, section 2.1. For
+    attention we count twice what they do: all T × T products, as torch
+    computes them, masked ones too. Training costs three times as much.
     """
     C = config.n_embd
     maps = config.n_layer * 12 * C**2 + config.vocab_size * C
@@ -269,7 +270,7 @@ def activation_bytes(
     for each token.
     """
     block = 16 * config.n_embd + config.n_head * n_tokens
-    ends = 2 * config.n_embd + config.vocab_size
+    ends = 2 * config.n_embd + config.vocab_size  # last norm; loss
     return batch_size * n_tokens * width * (config.n_layer * block + ends)
 
 # %% ../nbs/08_gpt.ipynb #names
@@ -365,7 +366,8 @@ def check_tensors(
     for ours, theirs in gpt2_names(config):
         shape = list(state[ours].shape)
         if ".c_" in theirs:  # stored as (in, out), q, k and v together
-            shape[0] *= 3 if "c_attn" in theirs else 1
+            if "c_attn" in theirs:
+                shape[0] *= 3
             shape.reverse()
         wanted[theirs] = shape
     extra = {name for name in stored if name not in wanted}
