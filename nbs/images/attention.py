@@ -14,7 +14,6 @@ from draw import (
     COLORS,
     HERE,
     PASTEL,
-    WIDTH,
     arrow,
     box,
     canvas,
@@ -47,19 +46,19 @@ def run_cells() -> dict:
 def draw_result() -> None:
     "Two sentences, and arcs from their pronouns as wide as the weights."
     chapter = run_cells()
-    fig, ax = canvas(WIDTH, 3.55)
+    fig, ax = canvas(4.6, 3.3)
     swapped = "Ben lost his red ball , so he asked Lily ."
-    for base, text in ((2.72, chapter["SENTENCE"]), (0.92, swapped)):
+    for base, text in ((2.5, chapter["SENTENCE"]), (0.8, swapped)):
         words, ids = text.split(), chapter["encode"](text)[None]
         weights = chapter["look"](
             chapter["reader"], ids, chapter["everything"]
         )[0]
-        wide = [0.24 + 0.085 * len(word) for word in words]
-        gap = (WIDTH - 0.1 - sum(wide)) / (len(words) - 1)
-        at, x = [], 0.05
+        wide = [0.13 + 0.078 * len(word) for word in words]
+        gap = (4.56 - sum(wide)) / (len(words) - 1)
+        at, x = [], 0.02
         for t, (word, width) in enumerate(zip(words, wide, strict=True)):
             fill = PASTEL[1] if t in (2, 7) else PALE
-            box(ax, x, base, width, 0.3, word, fill=fill, fontsize=10)
+            box(ax, x, base, width, 0.3, word, fill=fill, fontsize=9)
             at.append(x + width / 2)
             x += width + gap
         for t, y, side in ((2, base + 0.31, 1), (7, base - 0.01, -1)):
@@ -71,7 +70,7 @@ def draw_result() -> None:
 
 def draw_arc(ax, start, end, y, weight: float, side: int) -> None:
     "An arc above (1) or below (-1) the words, with its weight."
-    bend = 0.36 if abs(start - end) < 2.5 else 0.24
+    bend = 0.42 if abs(start - end) < 1.8 else 0.28
     color = COLORS["orange"] if side > 0 else COLORS["blue"]
     turn = bend * side * (1 if start > end else -1)
     ax.add_patch(
@@ -93,135 +92,120 @@ def draw_lookup() -> None:
     scores = [sum(a * b for a, b in zip(x[2], k, strict=True)) for k in x]
     powers = [math.exp(score) for score in scores]
     weights = [power / sum(powers) for power in powers]
-    fig, ax = canvas(WIDTH, 2.95)
+    fig, ax = canvas(4.6, 2.95)
     left_side(ax, words)
-    for at, text in ((3.0, "key"), (3.62, "score"), (4.42, "weight"),
-                     (5.62, "value")):  # fmt: skip
-        ax.text(at, 2.42, text, ha="center", fontsize=8.5, color=INK)
-    box(ax, 2.3, 2.62, 1.5, 0.27, "query: her", fill=PASTEL[1])
+    heads = {2.07: "key", 2.6: "score", 3.08: "weight", 4.17: "value"}
+    for at, text in heads.items():
+        ax.text(at, 2.43, text, ha="center", fontsize=8.5, color=INK)
+    box(ax, 1.75, 2.64, 1.2, 0.27, "query: her", fill=PASTEL[1])
     for i, word in enumerate(words):
         y = 2.1 - 0.29 * i
-        box(ax, 2.65, y, 0.7, 0.25, word, fill=PALE)
-        ax.text(3.62, y + 0.12, scores[i], ha="center", va="center")
-        bar = Rectangle((3.9, y + 0.03), max(weights[i], 0.004), 0.19,
-                        color=COLORS["orange"])  # fmt: skip
-        ax.add_patch(bar)
-        ax.text(3.95 + weights[i], y + 0.12, f"{weights[i]:.2f}",
-                va="center", fontsize=8)  # fmt: skip
+        box(ax, 1.75, y, 0.64, 0.25, word, fill=PALE)
+        ax.text(2.6, y + 0.12, scores[i], ha="center", va="center")
+        long = max(0.62 * weights[i], 0.004)
+        ax.add_patch(
+            Rectangle((2.83, y + 0.03), long, 0.19, color=COLORS["orange"])
+        )
+        ax.text(2.88 + long, y + 0.12, f"{weights[i]:.2f}", va="center",
+                fontsize=8.5)  # fmt: skip
         text = ", ".join(map(str, x[i]))
-        box(ax, 5.15, y, 0.94, 0.25, text, fill=PASTEL[0])
+        box(ax, 3.8, y, 0.74, 0.25, text, fill=PASTEL[0])
     mixed = [sum(w * v[c] for w, v in zip(weights, x, strict=True))
              for c in range(3)]  # fmt: skip
     text = ", ".join(f"{number:.2f}" for number in mixed)
-    ax.text(4.9, 0.24, "sum of weight · value:", ha="right", va="center",
+    ax.text(3.24, 0.24, "sum of weight · value", ha="right", va="center",
             fontsize=8.5, color=INK)  # fmt: skip
-    box(ax, 5.0, 0.1, 1.25, 0.29, text, fill=PASTEL[2], weight="bold")
-    arrow(ax, (5.62, 0.64), (5.62, 0.4))
+    box(ax, 3.3, 0.1, 1.28, 0.29, text, fill=PASTEL[2], weight="bold")
+    arrow(ax, (4.17, 0.64), (4.17, 0.4))
     save(fig, "attention_lookup")
 
 
 def left_side(ax, words: list[str]) -> None:
     "The dictionary."
-    box(ax, 0.05, 2.62, 1.5, 0.27, "query: Lily", fill=PASTEL[1])
-    ax.text(0.42, 2.42, "key", ha="center", fontsize=8.5, color=INK)
-    ax.text(1.25, 2.42, "value", ha="center", fontsize=8.5, color=INK)
+    box(ax, 0.03, 2.64, 1.2, 0.27, "query: Lily", fill=PASTEL[1])
+    ax.text(0.35, 2.43, "key", ha="center", fontsize=8.5, color=INK)
+    ax.text(1.05, 2.43, "value", ha="center", fontsize=8.5, color=INK)
     for i, word in enumerate(words):
         y, hit = 2.1 - 0.29 * i, i == 0
-        box(ax, 0.07, y, 0.7, 0.25, word, fill=PASTEL[1] if hit else PALE)
-        value = f"value {i}"
-        box(ax, 0.92, y, 0.7, 0.25, value, fill=PASTEL[0] if hit else PALE)
-    box(ax, 0.92, 0.1, 0.7, 0.29, "value 0", fill=PASTEL[2], weight="bold")
-    ax.text(0.82, 0.24, "found:", ha="right", va="center", fontsize=8.5,
+        box(ax, 0.03, y, 0.64, 0.25, word, fill=PASTEL[1] if hit else PALE)
+        fill = PASTEL[0] if hit else PALE
+        box(ax, 0.75, y, 0.6, 0.25, f"v{i}", fill=fill)
+    ax.text(0.68, 0.24, "found", ha="right", va="center", fontsize=8.5,
             color=INK)  # fmt: skip
-    ax.plot([2.0, 2.0], [0.1, 2.85], ":", color="#9aa5b1", marker="")
+    box(ax, 0.75, 0.1, 0.6, 0.29, "v0", fill=PASTEL[2], weight="bold")
+    ax.plot([1.55, 1.55], [0.1, 2.88], ":", color="#9aa5b1", marker="")
+
+
+def cells(ax, x, y, fills: list[list[str]], size: float) -> None:
+    "A grid of coloured squares with its upper left corner at (x, y)."
+    for i, row in enumerate(fills):
+        for j, fill in enumerate(row):
+            at = (x + j * size, y - (i + 1) * size)
+            ax.add_patch(
+                Rectangle(at, size - 0.02, size - 0.02, facecolor=fill,
+                          edgecolor="#9aa5b1", lw=0.6)
+            )  # fmt: skip
 
 
 def draw_masks() -> None:
     "Four masks over three words and two places of padding."
     names = ["Lily", "lost", "her", "–", "–"]
     real = torch.tensor([[True, True, True, False, False]])
-    own, both = causal_mask(5), padding_mask(real)[0, 0]
     masks = {
         "none": torch.ones(5, 5, dtype=torch.bool),
         "padding": real.expand(5, 5),
-        "causal": own,
-        "both": both,
+        "causal": causal_mask(5),
+        "padding and causal": padding_mask(real)[0, 0],
     }
-    fig, ax = canvas(WIDTH, 1.82)
-    cell = 0.235
+    fig, ax = canvas(4.3, 4.3)
     for number, (title, mask) in enumerate(masks.items()):
-        left, top = 0.45 + number * 1.48, 1.38
-        middle = left + 2.5 * cell
-        ax.text(middle, 1.64, title, ha="center", fontsize=9.5,
+        left, top = 0.55 + number % 2 * 2.1, 3.77 - number // 2 * 2.18
+        ax.text(left + 0.75, top + 0.34, title, ha="center", fontsize=10,
                 weight="bold")  # fmt: skip
-        for i in range(5):
-            y = top - (i + 1) * cell
-            if number == 0:
-                ax.text(left - 0.06, y + cell / 2, names[i], ha="right",
-                        va="center", fontsize=8)  # fmt: skip
-            ax.text(left + (i + 0.5) * cell, top + 0.05, names[i],
-                    ha="center", fontsize=6.6)  # fmt: skip
-            for j in range(5):
-                full = COLORS["blue"]
-                if title == "both" and not real[0, j]:
-                    full = COLORS["gold"]
-                ax.add_patch(Rectangle(
-                    (left + j * cell, y), cell - 0.025, cell - 0.025,
-                    facecolor=full if mask[i, j] else "white",
-                    edgecolor="#9aa5b1", lw=0.6,
-                ))  # fmt: skip
-    ax.text(0.05, 0.03, "rows ask, columns answer", fontsize=7.8, color=INK)
+        for i, name in enumerate(names):
+            ax.text(left - 0.07, top - 0.3 * i - 0.16, name, ha="right",
+                    va="center", fontsize=9)  # fmt: skip
+            ax.text(left + 0.3 * i + 0.14, top + 0.07, name, ha="center",
+                    fontsize=8.5)  # fmt: skip
+        own = COLORS["gold"] if " and " in title else COLORS["blue"]
+        fills = [
+            [
+                "white" if not ok else COLORS["blue"] if real[0, j] else own
+                for j, ok in enumerate(row)
+            ]
+            for row in mask.tolist()
+        ]
+        cells(ax, left, top, fills, 0.3)
     save(fig, "attention_masks")
-
-
-def table(ax, x, y, rows, columns, fills, size=0.2) -> None:
-    "Cells with the upper left corner at (x, y), a colour for each column."
-    for i in range(rows):
-        for j in range(columns):
-            ax.add_patch(Rectangle(
-                (x + j * size, y - (i + 1) * size), size - 0.02, size - 0.02,
-                facecolor=fills(i, j), edgecolor="#9aa5b1", lw=0.5,
-            ))  # fmt: skip
 
 
 def draw_heads() -> None:
     "The way of three words of six channels through two heads."
-    fig, ax = canvas(WIDTH, 2.35)
+    fig, ax = canvas(4.6, 2.5)
     shades = [COLORS["sky"], COLORS["gold"]]
     weights = [[[1, 0, 0], [0.9, 0.1, 0], [0.8, 0.1, 0.1]],
                [[1, 0, 0], [0.3, 0.7, 0], [0.05, 0.9, 0.05]]]  # fmt: skip
-    note = {"ha": "center", "fontsize": 8, "color": INK}
-
-    def shade(i: int, j: int) -> str:
-        return shades[j // 3]
-
+    note = {"ha": "center", "fontsize": 8.5, "color": INK}
+    whole = [[shades[0]] * 3 + [shades[1]] * 3] * 3
     for i, word in enumerate(("Lily", "lost", "her")):
-        ax.text(0.42, 1.4 - i * 0.2, word, ha="right", va="center",
+        ax.text(0.33, 1.35 - i * 0.17, word, ha="right", va="center",
                 fontsize=8.5)  # fmt: skip
-    table(ax, 0.48, 1.5, 3, 6, shade)
-    ax.text(1.08, 1.6, "(T, C)", **note)
+    cells(ax, 0.38, 1.44, whole, 0.17)
+    ax.text(0.89, 1.54, "(T, C)", **note)
+    ax.text(0.85, 0.72, "split_heads", **note)
     for h in (0, 1):
-        top = 2.05 - h * 1.1
-        arrow(ax, (1.72, 1.2), (2.15, top - 0.3))
-        table(ax, 2.2, top, 3, 3, lambda i, j, h=h: shades[h])
-        ax.text(2.5, top + 0.08, f"head {h}: (T, D)", **note)
-        for i in range(3):
-            for j in range(3):
-                ink = 1 - 0.8 * weights[h][i][j]
-                ax.add_patch(Rectangle(
-                    (3.35 + j * 0.2, top - (i + 1) * 0.2), 0.18, 0.18,
-                    facecolor=(ink, ink, ink) if j <= i else "white",
-                    edgecolor="#9aa5b1", lw=0.5,
-                ))  # fmt: skip
-        arrow(ax, (2.86, top - 0.3), (3.3, top - 0.3))
-        ax.text(3.65, top + 0.08, "weights (T, T)", **note)
-        arrow(ax, (4.0, top - 0.3), (4.46, 1.2))
-    table(ax, 4.5, 1.5, 3, 6, shade)
-    ax.text(5.1, 1.6, "side by side", **note)
-    box(ax, 5.84, 0.86, 0.42, 0.68, "out_\nproj", fill=PASTEL[2],
-        fontsize=8)  # fmt: skip
-    for x, text in ((1.08, "split"), (5.1, "merge")):
-        ax.text(x, 0.72, f"{text}_heads", **note)
+        top = 2.12 - h * 1.25
+        arrow(ax, (1.43, 1.18), (1.74, top - 0.27))
+        cells(ax, 1.77, top, [[shades[h]] * 3] * 3, 0.17)
+        ax.text(2.02, top + 0.1, f"head {h}", **note)
+        tones = [[str(1 - 0.8 * w) for w in row] for row in weights[h]]
+        cells(ax, 2.62, top, tones, 0.17)
+        arrow(ax, (2.3, top - 0.27), (2.6, top - 0.27))
+        ax.text(2.87, top + 0.1, "weights", **note)
+        arrow(ax, (3.15, top - 0.27), (3.46, 1.18))
+    cells(ax, 3.5, 1.44, whole, 0.17)
+    ax.text(4.0, 1.54, "(T, C)", **note)
+    ax.text(4.0, 0.72, "merge_heads", **note)
     save(fig, "attention_heads")
 
 
