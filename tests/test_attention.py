@@ -43,7 +43,7 @@ def seed():
 
 @pytest.fixture
 def bare(monkeypatch):
-    "The module without the guards of docments, as a user has it."
+    "The module without the guards of its shapes, as a user has it."
     for owner in (attention, CausalSelfAttention, KVCache):
         for name, member in list(vars(owner).items()):
             if hasattr(member, "__wrapped__"):
