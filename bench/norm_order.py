@@ -3,15 +3,21 @@
 The same weights stand in two stacks: Post-LN (norm after the sum, the
 first Transformer) and Pre-LN (norm on the copy, GPT-2). Both learn the
 next byte of stories, at several learning rates, with and without
-warm-up, from several seeds.
+warm-up, from several seeds. All of that with the unscaled start of the
+first Transformer; a last arm starts what is added to the stream smaller
+by √(2 layers), as GPT-2 does. `norm_order.py scaled` runs that arm alone
+and puts it, with a date and a load of its own, into the record.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import statistics
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -19,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench._common import MB, corpus, record, stories, table
+from bench._common import MB, ROOT, corpus, record, stories, table
 from llm_from_scratch.attention import attend_fused, set_attention
 from llm_from_scratch.block import Block, LayerNorm
 from llm_from_scratch.embeddings import Embedding, sinusoids
@@ -29,6 +35,7 @@ BATCH, LENGTH, STEPS, WARMUP = 8, 64, 400, 100
 RATES = [1e-4, 3e-4, 1e-3, 3e-3]
 SEEDS = [0, 1, 2]
 SIZE = 2 * MB
+SCALED_RATES = [1e-3, 3e-3]  # where the unscaled Post-LN does not learn
 
 
 class PostNormBlock(Block):
@@ -46,7 +53,7 @@ ORDERS = {"Pre-LN": Block, "Post-LN": PostNormBlock}
 class Stack(nn.Module):
     "Embedding, sines, blocks of one kind, a norm, a head."
 
-    def __init__(self, kind: type[Block]):
+    def __init__(self, kind: type[Block], scaled: bool = False):
         super().__init__()
         self.embedding = Embedding(SYMBOLS, CHANNELS, std=1.0)
         self.positions = sinusoids(LENGTH, CHANNELS)
@@ -59,6 +66,9 @@ class Stack(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for block in self.blocks if scaled else ():
+            for part in (block.attention.out_proj, block.mlp.down):
+                part.weight.data /= math.sqrt(2 * LAYERS)
         set_attention(self, attend_fused)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -88,10 +98,11 @@ def run(
     seed: int,
     train: Tensor,
     valid: Tensor,
+    scaled: bool = False,
 ) -> dict:
     "Train one stack; the losses, and the loss on text not seen."
     torch.manual_seed(seed)  # the same weights for both orders
-    model = Stack(kind)
+    model = Stack(kind, scaled)
     optimizer = torch.optim.Adam(model.parameters(), rate, (0.9, 0.98))
     order = torch.Generator().manual_seed(1000 + seed)  # the same batches
     losses = []
@@ -126,34 +137,73 @@ def as_bytes(text: str) -> Tensor:
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
+def arm(
+    name: str,
+    rate: float,
+    warmup: int,
+    texts: tuple[Tensor, Tensor],
+    scaled: bool = False,
+) -> dict:
+    "One order at one rate, from all seeds."
+    results = [
+        run(ORDERS[name], rate, warmup, seed, *texts, scaled) for seed in SEEDS
+    ]
+    finals = [result["valid"] for result in results]
+    row = {
+        "order": name,
+        "warmup": warmup,
+        "rate": rate,
+        "valid": [round(value, 3) for value in finals],
+        "mean": round(statistics.fmean(finals), 3),
+        "std": round(statistics.stdev(finals), 3),
+        "losses": [smooth(result["losses"]) for result in results],
+    }
+    how = "scaled" if scaled else "unscaled"
+    print(name, how, warmup, rate, row["mean"], row["valid"], flush=True)
+    return row
+
+
+def minutes_since(started: float) -> float:
+    "For the record."
+    return round((time.perf_counter() - started) / 60, 1)
+
+
+def scaled_arm(texts: tuple[Tensor, Tensor]) -> dict:
+    "Both orders from the scaled start, without warm-up."
+    started = time.perf_counter()
+    about = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "load": round(os.getloadavg()[0], 2),
+        "initialisation": "Xavier; out_proj and down divided by √(2 layers)",
+    }
+    runs = [
+        arm(name, rate, 0, texts, True)
+        for rate in SCALED_RATES
+        for name in ORDERS
+    ]
+    return about | {"minutes": minutes_since(started), "runs": runs}
+
+
 def main() -> None:
-    "Train them all and write the record."
+    "Train them all, or the scaled arm alone, and write the record."
     torch.set_num_threads(1)  # as every benchmark here
     text = stories("train", SIZE)
-    train, valid = as_bytes(text), as_bytes(stories("valid", MB // 2))
+    texts = as_bytes(text), as_bytes(stories("valid", MB // 2))
+    if "scaled" in sys.argv[1:]:
+        path = ROOT / "runs" / "norm_order.json"
+        known = json.loads(path.read_text("utf-8"))
+        known["scaled"] = scaled_arm(texts)
+        shown = json.dumps(known, indent=1, ensure_ascii=False) + "\n"
+        path.write_text(shown, encoding="utf-8", newline="\n")
+        return
     started = time.perf_counter()
-    runs, rows = [], [("order", "warm-up", "rate", "valid", "seeds")]
-    for name, kind in ORDERS.items():
-        for warmup in (0, WARMUP):
-            for rate in RATES:
-                results = [
-                    run(kind, rate, warmup, seed, train, valid)
-                    for seed in SEEDS
-                ]
-                finals = [result["valid"] for result in results]
-                row = {
-                    "order": name,
-                    "warmup": warmup,
-                    "rate": rate,
-                    "valid": [round(value, 3) for value in finals],
-                    "mean": round(statistics.fmean(finals), 3),
-                    "std": round(statistics.stdev(finals), 3),
-                    "losses": [smooth(r["losses"]) for r in results],
-                }
-                runs.append(row)
-                shown = f"{row['mean']:.3f} ± {row['std']:.3f}"
-                rows.append((name, warmup, rate, shown, row["valid"]))
-                print(*rows[-1], flush=True)
+    runs = [
+        arm(name, rate, warmup, texts)
+        for name in ORDERS
+        for warmup in (0, WARMUP)
+        for rate in RATES
+    ]
+    minutes = minutes_since(started)
     model = Stack(Block)
     result = {
         "task": "next byte, loss in nats",
@@ -173,10 +223,16 @@ def main() -> None:
         "bytes_seen": BATCH * LENGTH * STEPS,
         "smoothed_over": 10,
         "uniform": round(math.log(SYMBOLS), 3),
-        "unigram": round(unigram(train, valid), 3),
-        "minutes": round((time.perf_counter() - started) / 60, 1),
+        "unigram": round(unigram(*texts), 3),
+        "minutes": minutes,
         "runs": runs,
+        "scaled": scaled_arm(texts),
     }
+    rows = [("order", "warm-up", "rate", "valid", "seeds")]
+    for row in runs + result["scaled"]["runs"]:
+        shown = f"{row['mean']:.3f} ± {row['std']:.3f}"
+        order, warmup, rate = row["order"], row["warmup"], row["rate"]
+        rows.append((order, warmup, rate, shown, row["valid"]))
     table(rows)
     record("norm_order", corpus("TinyStories, train", text), result)
 
