@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,13 +34,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench._common import machine, record, spread, table
+from bench._common import ROOT, machine, record, spread, table
 from llm_from_scratch.devices import (
     DevicePlan,
     device_plan,
     keep_freed_memory,
     matmul_precision,
 )
+from llm_from_scratch.files import write_atomic
 from llm_from_scratch.gpt import GPT, GPTConfig, count_flops
 
 THREADS = 2
@@ -428,6 +430,35 @@ def bench_sizes(
     return {"rows": rows, "slowest": slowest["speed"], "slowest_row": slowest}
 
 
+def bench_table(plans: dict[str, DevicePlan], quick: bool) -> dict:
+    "The second table, measured and printed."
+    sizes = [(d, t, TABLE_TOKENS // t) for d, t in TABLE] + [(128, 64, 1)]
+    sizes = [sizes[0], sizes[-1]] if quick else sizes
+    by_dtype = {"float32": plans["exact"]}
+    if plans["best"].dtype != torch.float32:
+        by_dtype["bfloat16"] = plans["best"]
+    result = bench_sizes(by_dtype, sizes, 0.5 if quick else 1.0)
+    show_sizes(result)
+    return result
+
+
+def update_sizes(plans: dict[str, DevicePlan], threads: int) -> None:
+    "Measure the second table anew, and say so in the record."
+    load = os.getloadavg()[0]
+    sizes = bench_table(plans, quick=False)
+    if threads != THREADS:
+        return
+    path = ROOT / "runs" / "train_speed.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    now = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "load_before": load}
+    told["sizes"] = {**sizes, **now}
+    told["missed"] = [
+        x for x, (_, least) in TARGETS.items() if find(told, x) < least
+    ]
+    write_atomic(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    print(f"slowest: {sizes['slowest']['median']:.2f}; → {path.name}")
+
+
 def show_sizes(result: dict) -> None:
     "Print the second table."
     rows = [("C", "T", "B", "dtype", "what", "ours ms", "HF ms", "speed")]
@@ -558,6 +589,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--only-sizes", action="store_true")
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--limited", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -578,19 +610,16 @@ def main() -> None:
     for name, plan in plans.items():
         print(name, plan.name)
     quick = options.quick
+    if options.only_sizes:
+        update_sizes(plans, options.threads)
+        return
     batches, rounds = (BATCHES[:1], 3) if quick else (BATCHES, 7)
     result = {"ceilings": ceilings()}
     compiled = plans["best"].compile
     result["training"] = bench_training(plans, batches, rounds, compiled)
     show_training(result["training"])
     gc.collect()
-    sizes = [(d, t, TABLE_TOKENS // t) for d, t in TABLE] + [(128, 64, 1)]
-    sizes = [sizes[0], sizes[-1]] if quick else sizes
-    by_dtype = {"float32": plans["exact"]}
-    if plans["best"].dtype != torch.float32:
-        by_dtype["bfloat16"] = plans["best"]
-    result["sizes"] = bench_sizes(by_dtype, sizes, 0.5 if quick else 1.0)
-    show_sizes(result["sizes"])
+    result["sizes"] = bench_table(plans, quick)
     result["float32"] = {
         name: bench_limited(name, 3 if quick else 5) for name in LIMITED
     }

@@ -39,6 +39,7 @@ TRIAL_BATCH = 2
 GAIN = 0.95  # the less exact or less simple must save 5 % of the time
 HOPELESS = 4.0  # times the best: out after one short step
 GIGABYTE = 1 << 30
+LONG = 512  # tokens: beyond, a table of all weights is slow to write
 MOST = 2**31 - 1  # the largest number that mallopt takes
 
 
@@ -46,7 +47,9 @@ class AddedMask:
     """`attend`, but a mask is added to the scores: 0 or -∞.
 
     Equal to `attend`, with the same contract. Adding what was prepared
-    is faster on a processor than filling in, forward and backward.
+    is faster on a processor than filling in, forward and backward. For
+    long texts without a gradient the fused kernel serves, which never
+    writes the table of all weights.
     """
 
     def __init__(
@@ -71,6 +74,9 @@ class AddedMask:
     ) -> Tensor:  # weighted values, (B, H, T, D)
         "Raises what `attend` raises."
         T, S = q.shape[-2], k.shape[-2]
+        if min(T, S) > LONG and not torch.is_grad_enabled():
+            options = {"causal": causal, "dropout": dropout}
+            return attend_fused(q, k, v, mask, **options)
         scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
         if mask is not None:
             check_mask(mask, tuple(scores.shape))

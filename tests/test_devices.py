@@ -392,6 +392,23 @@ def test_the_added_mask_in_few_bits_and_with_dropout():
     assert not torch.equal(dropped, ones)
 
 
+@pytest.mark.parametrize("n_query", [600, 700])
+def test_the_added_mask_of_a_long_text_without_a_gradient(n_query):
+    "It hands over to the fused kernel, which must get the mask as well."
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(1, 1, n_query, 8, generator=random)
+    k, v = torch.randn(2, 1, 1, 700, 8, generator=random)
+    real = torch.arange(700)[None] >= 5
+    added = AddedMask(700)
+    with torch.no_grad():
+        for options in (
+            {"causal": True},
+            {"mask": padding_mask(real, n_query)},
+        ):
+            wanted = attend(q, k, v, **options)
+            torch.testing.assert_close(added(q, k, v, **options), wanted)
+
+
 def test_the_added_mask_refuses_what_attend_refuses():
     q = torch.zeros(1, 2, 4, 8)
     with pytest.raises(TypeError, match=r"boolean.*torch.float32"):
