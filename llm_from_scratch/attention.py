@@ -81,6 +81,7 @@ def padding_mask(
     n_key = real.shape[1]
     n_query = n_key if n_query is None else n_query
     causal = causal_mask(n_query, n_key, device=real.device)
+    # the diagonal alone, aligned at the bottom right like `causal`
     itself = causal & ~causal.tril(n_key - n_query - 1)
     return (causal & real[:, None, None, :]) | itself  # (B, 1, T, S)
 
