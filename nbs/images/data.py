@@ -4,10 +4,19 @@ The batch comes from a tokenizer trained here on TinyStories, so it needs
 that text (`LLMFS_DATA`).
 """
 
-from draw import COLORS, PASTEL, WIDTH, arrow, box, canvas, save
+from draw import (
+    COLORS,
+    PASTEL,
+    WIDTH,
+    arrow,
+    box,
+    canvas,
+    save,
+    story_tokenizer,
+)
 
 from llm_from_scratch import BPETokenizer
-from llm_from_scratch.files import END, corpus_name, load_stories
+from llm_from_scratch.files import END
 
 ROWS = [
     "Lily lost her red ball, so she asked Ben.",
@@ -103,11 +112,7 @@ def cell(ax, x, y, step, height, story: int | None) -> None:
 
 def main() -> None:
     "Draw them all."
-    if corpus_name() != "TinyStories":
-        raise SystemExit("set LLMFS_DATA to a folder with TinyStories")
-    tokenizer = BPETokenizer.train(
-        load_stories("train"), 4096, special_tokens=[END]
-    )
+    tokenizer = story_tokenizer()
     draw_batch(tokenizer)
     draw_mojibake()
     draw_packing()

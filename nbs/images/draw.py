@@ -16,6 +16,8 @@ from matplotlib.patches import FancyBboxPatch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
+from llm_from_scratch import BPETokenizer
+from llm_from_scratch.files import END, corpus_name, load_stories
 from llm_from_scratch.plotting import COLORS, WIDTH, use_book_style
 
 PASTEL = ["#cfe3f3", "#fbe0cc", "#cdebdf", "#f3dcea", "#f8ebc8", "#d9eef8"]
@@ -119,3 +121,12 @@ def draw_map(stage: str, name: str) -> None:
     )
     arrow(ax, (0.02, 0.53), (0.22, 0.53))
     save(fig, name)
+
+
+def story_tokenizer() -> BPETokenizer:
+    "The book's tokenizer, trained on TinyStories; without them, stop."
+    if corpus_name() != "TinyStories":
+        raise SystemExit("set LLMFS_DATA to a folder with TinyStories")
+    return BPETokenizer.train(
+        load_stories("train"), 4096, special_tokens=[END]
+    )

@@ -5,13 +5,12 @@ that text (`LLMFS_DATA`).
 """
 
 import torch
-from draw import COLORS, PASTEL, box, canvas, draw_map, save
+from draw import COLORS, PASTEL, box, canvas, draw_map, save, story_tokenizer
 from matplotlib import colormaps
 from torch import Tensor
 
 from llm_from_scratch import BPETokenizer
 from llm_from_scratch.embeddings import Embedding
-from llm_from_scratch.files import END, corpus_name, load_stories
 
 SENTENCE = "Lily lost her red ball, so she asked Ben."
 SHOWN = 6  # channels of the drawing
@@ -123,11 +122,7 @@ def sign(ax, x: float, y: float, text: str) -> None:
 
 def main() -> None:
     "Draw them all."
-    if corpus_name() != "TinyStories":
-        raise SystemExit("set LLMFS_DATA to a folder with TinyStories")
-    tokenizer = BPETokenizer.train(
-        load_stories("train"), 4096, special_tokens=[END]
-    )
+    tokenizer = story_tokenizer()
     draw_map("Attention", "map_embeddings")
     draw_result(tokenizer)
     draw_lookup()

@@ -4,10 +4,18 @@ The ids come from a tokenizer trained here on TinyStories, so they need
 that text (`LLMFS_DATA`).
 """
 
-from draw import COLORS, PASTEL, arrow, box, canvas, draw_map, save
+from draw import (
+    COLORS,
+    PASTEL,
+    arrow,
+    box,
+    canvas,
+    draw_map,
+    save,
+    story_tokenizer,
+)
 
 from llm_from_scratch import BPETokenizer
-from llm_from_scratch.files import END, corpus_name, load_stories
 
 SENTENCE = "Lily lost her red ball, so she asked Ben."
 SOFT = "#3d4a59"
@@ -111,11 +119,7 @@ def draw_c_attn() -> None:
 
 def main() -> None:
     "Draw them all."
-    if corpus_name() != "TinyStories":
-        raise SystemExit("set LLMFS_DATA to a folder with TinyStories")
-    tokenizer = BPETokenizer.train(
-        load_stories("train"), 4096, special_tokens=[END]
-    )
+    tokenizer = story_tokenizer()
     draw_map("GPT block", "map_gpt")
     draw_result(tokenizer)
     draw_c_attn()

@@ -4,10 +4,18 @@ The result and the tree come from a tokenizer trained here on TinyStories,
 so they need that text (`LLMFS_DATA`).
 """
 
-from draw import COLORS, PASTEL, WIDTH, box, canvas, draw_map, save
+from draw import (
+    COLORS,
+    PASTEL,
+    WIDTH,
+    box,
+    canvas,
+    draw_map,
+    save,
+    story_tokenizer,
+)
 
 from llm_from_scratch import BPETokenizer
-from llm_from_scratch.files import END, corpus_name, load_stories
 
 SENTENCE = "Lily lost her red ball, so she asked Ben."
 
@@ -92,11 +100,7 @@ def draw_node(ax, tokenizer: BPETokenizer, token: bytes, x: float):
 
 def main() -> None:
     "Draw them all."
-    if corpus_name() != "TinyStories":
-        raise SystemExit("set LLMFS_DATA to a folder with TinyStories")
-    tokenizer = BPETokenizer.train(
-        load_stories("train"), 4096, special_tokens=[END]
-    )
+    tokenizer = story_tokenizer()
     draw_map("Tokenization", "map_tokenization")
     draw_result(tokenizer)
     draw_utf8("😊")
