@@ -53,7 +53,7 @@ CASES = [  # size, B, T, padding, tied, dtype
     ("GPT-2 small", 1, 128, None, True, "float32"),
     ("GPT-2 small", 2, 128, "left", True, "float32"),
 ]
-BIG = {"vocab_size": 16_384, "context_len": 256, "n_layer": 12, "n_head": 8}
+BIG = {"vocab_size": 16_384, "context_len": 256, "n_head": 8, "n_embd": 512}
 WATCHED = """
 import sys, threading
 import torch
@@ -78,7 +78,8 @@ thread.start()
 model = load_gpt2(sys.argv[2])
 done.set()
 thread.join()
-print(max(peak, anonymous()) - start)
+peak = max(peak, anonymous())
+print(sum(p.nbytes for p in model.parameters()), peak - start)
 """
 
 
@@ -165,11 +166,11 @@ def compare(size, B, T, side, tied, kind) -> dict:
     }
 
 
-def measure_loading() -> dict[str, float]:
+def measure_loading(n_layer: int = 12) -> dict[str, float]:
     "How much memory a model takes while it is loaded, in a fresh process."
     if sys.platform != "linux":
         return {}
-    config = GPTConfig(**BIG, n_embd=512)
+    config = GPTConfig(**BIG, n_layer=n_layer)
     tiny = GPTConfig(
         vocab_size=9, context_len=4, n_layer=1, n_head=1, n_embd=4
     )
@@ -179,11 +180,11 @@ def measure_loading() -> dict[str, float]:
             save_gpt2(GPT(each), folder)
         call = [sys.executable, "-c", WATCHED, *map(str, folders)]
         done = subprocess.run(call, capture_output=True, text=True, check=True)
-    size = 4 * count_parameters(config)
+    size, peak = map(int, done.stdout.split())
     table_bytes = 4 * config.vocab_size * config.n_embd
-    peak = int(done.stdout)
     return {
         "model_bytes": size,
+        "predicted_bytes": 4 * count_parameters(config),
         "largest_tensor_bytes": table_bytes,
         "peak_bytes": peak,
         "ratio": peak / size,

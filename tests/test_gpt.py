@@ -372,46 +372,16 @@ def test_pieces_of_a_file(saved):
             assert torch.equal(read_tensor(stored, ours, theirs), wanted)
 
 
-LOADER = """
-import sys, threading, time
-from llm_from_scratch.gpt import *
-
-def anonymous():
-    with open("/proc/self/status") as file:
-        line = next(x for x in file if x.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
-
-load_gpt2(sys.argv[1])  # whatever torch imports on the way
-start = peak = anonymous()
-done = threading.Event()
-
-def watch():
-    global peak
-    while not done.wait(0.0005):
-        peak = max(peak, anonymous())
-
-thread = threading.Thread(target=watch)
-thread.start()
-model = load_gpt2(sys.argv[2])
-done.set()
-thread.join()
-peak = max(peak, anonymous())
-print(sum(p.nbytes for p in model.parameters()), peak - start)
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_never_two_copies_in_memory(saved, tmp_path):
+def test_never_two_copies_in_memory():
     "A file of 100 MB, a third of it one tensor, needs 100 MB to load."
-    config = GPTConfig(
-        vocab_size=16_384, context_len=256, n_layer=5, n_head=8, n_embd=512
-    )
-    save_gpt2(GPT(config), tmp_path / "large")
-    call = [sys.executable, "-c", LOADER, saved, tmp_path / "large"]
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
-    size, peak = map(int, done.stdout.split())
-    assert size == 4 * count_parameters(config) > 90e6
-    assert 0.8 * size < peak < 1.1 * size
+    from bench.gpt2_parity import measure_loading
+
+    found = measure_loading(n_layer=5)
+    size = found["model_bytes"]
+    assert size == found["predicted_bytes"] > 90e6
+    assert found["largest_tensor_bytes"] > size / 4
+    assert 0.8 * size < found["peak_bytes"] < 1.1 * size
 
 
 def refused(folder, *words, error=ValueError, **options) -> str:
