@@ -231,7 +231,7 @@ def set_attention(
 ) -> None:
     "Let every attention layer of a model compute by `function`."
     for layer in model.modules():
-        if isinstance(layer, CausalSelfAttention):
+        if hasattr(layer, "attend"):
             layer.attend = function
 
 # %% ../nbs/06_attention.ipynb #attend-fused
