@@ -1,6 +1,7 @@
 """Folders that hold a model: found, fetched, and written whole or not at all.
 
-Knows files and the hub. Knows nothing of what is in a model.
+Knows files, the hub, and which class reads which kind of model. Knows
+nothing of what is in a model or how it is trained.
 """
 
 import contextlib
@@ -9,12 +10,27 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_from_scratch.downloads import download
 from llm_from_scratch.files import cache_dir, read_text
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from llm_from_scratch.tokenization import BPETokenizer
+
 ON_HUB = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"  # owner/name
+OWN_KEY = "llm_from_scratch"  # of what we write beside others' keys
+STORYTELLER = Path(__file__).parent / "models" / "storyteller"
+KINDS = {  # model_type: our module, what reads it, what it is stored as
+    "gpt2": ("gpt", "load_gpt2", "gpt2_tensors"),
+    "llama": ("modern", "load_modern", "modern_tensors"),
+    "qwen3": ("modern", "load_modern", "modern_tensors"),
+}
 
 
 def find_folder(
@@ -132,3 +148,104 @@ def _finish(path: Path) -> None:
     os.chmod(path, 0o666 & ~mask)  # safetensors makes files for us alone
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def save_checkpoint(
+    folder: str | Path,  # is made
+    model: "nn.Module",  # GPT-2, Llama or Qwen3; others: weights only
+    tokenizer: "BPETokenizer | None" = None,  # None: none is written
+    *,
+    meta: dict | None = None,  # told beside the sizes in config.json
+    card: str = "",  # model_card.md; "": none is written
+    overwrite: bool = False,  # False: an existing folder is an error
+) -> Path:  # the folder
+    """Write a model with its tokenizer, whole or not at all.
+
+    Raises `FileExistsError`. transformers reads the result.
+    """
+    with new_folder(folder, overwrite=overwrite) as new:
+        write_model(new, model, tokenizer, meta=meta, card=card)
+    return Path(folder)
+
+
+def write_model(
+    folder: Path,  # exists
+    model: "nn.Module",  # any
+    tokenizer: "BPETokenizer | None" = None,  # None: none is written
+    *,
+    meta: dict | None = None,  # told beside the sizes in config.json
+    card: str = "",  # model_card.md; "": none is written
+) -> None:
+    "The files of `save_checkpoint`, into a folder of `new_folder`."
+    from safetensors.torch import save_file, save_model
+
+    config = describe(model)
+    config[OWN_KEY] = config.get(OWN_KEY, {}) | (meta or {})
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    path, more = folder / "model.safetensors", {"format": "pt"}
+    if home := KINDS.get(config["model_type"]):
+        module = import_module(f".{home[0]}", __package__)
+        save_file(getattr(module, home[2])(model), path, metadata=more)
+    else:  # shared tensors are written once
+        save_model(model, str(path), metadata=more)
+    if tokenizer is not None:
+        tokenizer.save(folder / "tokenizer.json")
+    if card:
+        (folder / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def describe(
+    model: "nn.Module",  # any
+) -> dict:  # what `config.json` says of it
+    "The model's own configuration, or the name of its class."
+    config = getattr(model, "config", None)
+    if hasattr(config, "to_dict"):
+        return config.to_dict()
+    return {"model_type": type(model).__name__}
+
+
+def load_checkpoint(
+    source: str | Path = STORYTELLER,  # a folder, a run, or owner/name
+    *,
+    device: "torch.device | str" = "cpu",  # where the model shall be
+    dtype: "torch.dtype | None" = None,  # None: as stored
+    consent: bool | None = None,  # to download; None: ask in a terminal
+) -> tuple["nn.Module", "BPETokenizer | None", dict]:
+    """Load a model, its tokenizer if it has one, and what is told of it.
+
+    The model is in evaluation mode. Of the folder of a training run the
+    best checkpoint is taken. Raises `FileNotFoundError` and `ValueError`
+    for files that are missing, broken or of another kind of model.
+    """
+    from llm_from_scratch.tokenization import BPETokenizer
+
+    folder = find_folder(best_checkpoint(source), consent=consent)
+    config = read_config(folder)
+    kind = config.get("model_type")
+    if kind not in KINDS:
+        raise ValueError(
+            f"{folder / 'config.json'} has model_type={kind!r}; this "
+            f"package loads {', '.join(KINDS)}"
+        )
+    module, load, _ = KINDS[kind]
+    load = getattr(import_module(f".{module}", __package__), load)
+    model = load(folder, device=device, dtype=dtype)
+    path = folder / "tokenizer.json"
+    tokenizer = BPETokenizer.load(path) if path.is_file() else None
+    return model, tokenizer, config.get(OWN_KEY, {})
+
+
+def best_checkpoint(
+    source: str | Path,  # perhaps the folder of a training run
+) -> str | Path:  # its best checkpoint, or the source itself
+    "What a training run found best, else its latest."
+    folder = Path(source).expanduser()
+    if (folder / "config.json").is_file():
+        return source
+    for name in ("best", "latest"):
+        if (folder / name).is_file():
+            found = folder / read_text(folder / name).strip()
+            if found.is_dir():
+                return found
+    return source

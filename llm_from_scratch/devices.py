@@ -151,16 +151,13 @@ class DevicePlan:
         self,
         model: nn.Module,  # changed in place
         make: Callable,  # (name, parameter) pairs → an optimizer
-    ) -> "torch.optim.Optimizer | MasterWeights":
+    ) -> "MasterWeights":  # steps like an optimizer
         """Place a model, cast it, and make what will train it.
 
         `make` may be as short as `lambda named: AdamW(named, 3e-4)`.
         In bfloat16 the optimizer works on float32 masters.
         """
-        self.place(model)
-        if self.dtype == torch.float32:
-            return make(trainable(model.to(self.dtype)))
-        return MasterWeights(model, make, self.dtype)
+        return MasterWeights(self.place(model), make, self.dtype)
 
     def compile_blocks(
         self,
@@ -191,12 +188,13 @@ class DevicePlan:
 
 
 class MasterWeights:
-    """An optimizer of float32 weights for a model in fewer bits.
+    """An optimizer of float32 weights, for a model in fewer bits too.
 
     The model computes in bfloat16, whose numbers have 8 significant
     bits: a weight of 1 does not change when 0.001 is added. So the
     optimizer adds to float32 copies, the masters, and the model gets
-    them rounded (Micikevicius et al. 2018, section 3.1).
+    them rounded (Micikevicius et al. 2018, section 3.1). In float32 the
+    weights are their own masters.
     """
 
     def __init__(
@@ -206,11 +204,11 @@ class MasterWeights:
         dtype: torch.dtype = torch.bfloat16,  # that the model computes in
     ):
         "Raises `ValueError` if there is nothing to train."
-        named = trainable(model)
-        masters = [
-            (name, nn.Parameter(p.detach().float().clone()))
-            for name, p in named
-        ]
+        named, masters = trainable(model), []
+        for name, p in named:
+            own = p.dtype == dtype == torch.float32
+            copy = p if own else nn.Parameter(p.detach().float().clone())
+            masters.append((name, copy))
         model.to(dtype)
         self.weights = [p for _, p in named]
         self.masters = [p for _, p in masters]
@@ -231,7 +229,11 @@ class MasterWeights:
         self,
         max_norm: float | None = None,  # clip to this length; None: do not
     ) -> Tensor | None:  # length of all gradients, if it clips
-        "Hand the gradients to the masters, step, and round them back."
+        """Hand the gradients to the masters, step, and round them back.
+
+        With `max_norm`, raises `RuntimeError` before the step unless all
+        gradients are finite.
+        """
         pairs = [
             (weight, master)
             for weight, master in zip(self.weights, self.masters, strict=True)
@@ -242,11 +244,14 @@ class MasterWeights:
         grown = [master for _, master in pairs]
         norm = None
         if max_norm is not None:
-            norm = nn.utils.clip_grad_norm_(grown, max_norm)
+            norm = nn.utils.clip_grad_norm_(
+                grown, max_norm, error_if_nonfinite=True
+            )
         self.optimizer.step()
         for weight, master in pairs:
-            weight.copy_(master)
-            master.grad = None
+            if weight is not master:
+                weight.copy_(master)
+                master.grad = None
         return norm
 
     def state_dict(self) -> dict:
@@ -535,3 +540,14 @@ def check_choice(
     if value not in allowed:
         listed = ", ".join(map(str, allowed))
         raise ValueError(f"{name}={value!s} must be one of: {listed}")
+
+
+def check_range(
+    name: str,  # of the argument
+    value: float,  # what was given
+    low: float,  # the least allowed
+    high: float,  # must be below it
+) -> None:
+    "Raise `ValueError` unless low ≤ value < high."
+    if not low <= value < high:
+        raise ValueError(f"{name}={value!r} must be in [{low}, {high})")

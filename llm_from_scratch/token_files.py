@@ -402,14 +402,22 @@ class TokenFile:
         With `context_len`, bytes of tokens that a window of one document
         does not reach are not counted, which needs the tokenizer.
         """
+        return int(self.document_bytes(n_documents, context_len).sum())
+
+    def document_bytes(
+        self,
+        n_documents: int | None = None,  # the first so many; None: all
+        context_len: int | None = None,  # cut to windows; None: whole
+    ) -> np.ndarray:  # UTF-8 bytes of each document, (N,)
+        "What `text_bytes` sums up."
         n = len(self) if n_documents is None else n_documents
         if not 0 <= n <= len(self):
             raise ValueError(
                 f"n_documents={n} must lie between 0 and {len(self)}"
             )
-        total = int(self.index[n, 1])
+        sizes = np.diff(self.index[: n + 1, 1].astype(np.int64))
         if context_len is None:
-            return total
+            return sizes
         check_sizes(context_len=context_len)
         starts, stops = self.index[:n, 0], self.index[1 : n + 1, 0]
         for i in np.flatnonzero(stops - starts > context_len):
@@ -419,8 +427,8 @@ class TokenFile:
                     "open the file with its tokenizer to count what is left"
                 )
             lost = self[int(i)][context_len:].tolist()
-            total -= len(self._tokenizer.decode_bytes(lost))
-        return total
+            sizes[i] -= len(self._tokenizer.decode_bytes(lost))
+        return sizes
 
     def verify(self) -> None:
         "Read everything; `ValueError` if it is not as it was written."

@@ -1,0 +1,370 @@
+"""The folder of a training run: its facts, its log, its checkpoints.
+
+Knows how to write so that a kill at any moment loses at most what came
+after the last checkpoint. Knows nothing of what is trained, or how.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from .checkpoint import describe, new_folder, write_model
+from .files import read_text, write_atomic
+from .token_files import tokenizer_hash
+
+STATE = "trainer.pt"  # what is needed to go on, beside the model's files
+SUMS = "checksums.json"  # of the other files, so written last
+KEPT = 2  # checkpoints besides the best
+
+
+class RunFolder:
+    """One training run on the disk.
+
+    `run.json` holds the facts of the run, `log.jsonl` a row for each
+    step, `step-NNNNNNN/` a checkpoint each, `latest` and `best` their
+    names.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,  # need not exist
+    ):
+        self.path = Path(path).expanduser()
+        self.log_path = self.path / "log.jsonl"
+        self._log = None
+
+    def start(
+        self,
+        facts: dict,  # what the run depends on; JSON can hold it
+        *,
+        overwrite: bool = False,  # False: an existing run is an error
+    ) -> None:
+        """Begin a run here.
+
+        Raises `FileExistsError` unless the folder is new or empty, or a
+        run that may be overwritten; what is no run is never deleted.
+        """
+        if self.path.exists() and (
+            not self.path.is_dir() or any(self.path.iterdir())
+        ):
+            is_run = (self.path / "run.json").is_file()
+            if not is_run:
+                raise FileExistsError(
+                    f"{self.path} exists and is no training run, so nothing "
+                    "is written there; choose another name"
+                )
+            if not overwrite:
+                raise FileExistsError(
+                    f"{self.path} holds a training run already; resume it, "
+                    "pass overwrite=True to replace it, or choose another "
+                    "name"
+                )
+            for name in ("latest", "best"):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in self.steps():
+                shutil.rmtree(folder)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.log_path.write_bytes(b"")
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(self.path / "run.json", text)
+
+    def check(
+        self,
+        facts: dict,  # of the run that shall go on
+    ) -> None:
+        """Raise `ValueError` unless the run was started with these facts.
+
+        `FileNotFoundError` if there is no run.
+        """
+        path = self.path / "run.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.path} holds no training run to resume"
+            )
+        before = json.loads(read_text(path))
+        facts = json.loads(json.dumps(facts))
+        faults = differences(before, facts)
+        if faults:
+            raise ValueError(
+                f"{self.path} was started with other settings: "
+                + "; ".join(faults[:5])
+                + "; resume it with its own, or start a new run"
+            )
+
+    def steps(self) -> list[Path]:
+        "Checkpoints, the newest first, whole or not."
+        return sorted(self.path.glob("step-*"), reverse=True)
+
+    def log(
+        self,
+        row: dict,  # of one step
+    ) -> None:
+        "Add a line to the log."
+        if self._log is None:
+            self._log = open(  # noqa: SIM115 - closed in `close`
+                self.log_path, "a", encoding="utf-8"
+            )
+        self._log.write(json.dumps(row) + "\n")
+        self._log.flush()
+
+    def close(self) -> None:
+        "Close the log."
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def rows(
+        self,
+        until: int | None = None,  # the last step; None: all
+    ) -> list[dict]:  # of the log
+        "What was logged; a line that a kill cut off is left out."
+        found = []
+        text = read_text(self.log_path) if self.log_path.is_file() else ""
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if until is not None and row["step"] > until:
+                break
+            found.append(row)
+        return found
+
+    def save(
+        self,
+        step: int,  # steps done
+        state: dict,  # for `torch.save`: tensors and plain values
+        write: Callable[[Path], None],  # puts the model's files there
+        *,
+        best: bool = False,  # the best so far, too
+    ) -> Path:  # the checkpoint
+        "Write a checkpoint whole, then point to it, then drop old ones."
+        if self._log is not None:
+            os.fsync(self._log.fileno())
+        folder = self.path / step_name(step)
+        with new_folder(folder, overwrite=True) as new:
+            write(new)
+            torch.save(state, new / STATE)
+            sums = {f.name: checksum(f) for f in sorted(new.iterdir())}
+            text = json.dumps(sums, indent=2) + "\n"
+            (new / SUMS).write_text(text, encoding="utf-8")
+        for name in ("latest", "best") if best else ("latest",):
+            write_atomic(self.path / name, folder.name + "\n")
+        self._drop_old()
+        return folder
+
+    def _drop_old(self) -> None:
+        kept = {self.pointer("best")}
+        for folder in self.steps()[KEPT:]:
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def pointer(
+        self,
+        name: str,  # "latest" or "best"
+    ) -> str | None:  # a checkpoint's name
+        "What `latest` or `best` names."
+        path = self.path / name
+        return read_text(path).strip() if path.is_file() else None
+
+    def newest(self) -> tuple[Path, dict] | None:
+        """The newest whole checkpoint and its state; None if there is none.
+
+        What is broken is passed over with a warning.
+        """
+        for folder in self.steps():
+            fault = find_fault(folder)
+            if fault is None:
+                data = BytesIO((folder / STATE).read_bytes())
+                options = {"map_location": "cpu", "weights_only": True}
+                return folder, torch.load(data, **options)
+            warnings.warn(
+                f"{folder} is broken ({fault}); the one before it is taken",
+                stacklevel=2,
+            )
+        return None
+
+    def rewind(
+        self,
+        step: int,  # of the checkpoint that training goes on from
+        best: int | None = None,  # of the best one; None: there is none
+    ) -> list[dict]:  # the rows up to it
+        "Cut back the log and the names; later checkpoints are removed."
+        self.close()
+        rows = self.rows(step)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomic(self.log_path, lines)
+        for folder in self.steps():
+            if int(folder.name.partition("-")[2]) > step:
+                shutil.rmtree(folder)
+        for folder in self.path.glob(".step-*"):  # of a kill in `save`
+            shutil.rmtree(folder, ignore_errors=True)
+        for name, which in {"latest": step or None, "best": best}.items():
+            if which is None:
+                (self.path / name).unlink(missing_ok=True)
+            else:
+                write_atomic(self.path / name, f"{step_name(which)}\n")
+        return rows
+
+
+def step_name(
+    step: int,  # steps done
+) -> str:  # of its checkpoint's folder
+    "Such as `step-0000500`."
+    return f"step-{step:07d}"
+
+
+def find_fault(
+    folder: Path,  # a checkpoint
+) -> str | None:  # what is wrong; None: nothing
+    "Compare every file with its checksum."
+    try:
+        sums = json.loads(read_text(folder / SUMS))
+    except (OSError, ValueError):
+        return f"{SUMS} is missing or cut off"
+    for name, wanted in sums.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if checksum(path) != wanted:
+            return f"{name} is not what was written"
+    return None if STATE in sums else f"{STATE} is missing"
+
+
+def checksum(
+    path: Path,  # a file
+) -> str:  # sha256, 64 characters
+    "Of its content."
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(
+    before: object,  # of JSON
+    now: object,  # the same, or not
+    name: str = "",  # what is compared
+) -> list[str]:  # such as `config.lr was 0.1, is 0.2`
+    "Where two trees of facts differ."
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        pairs = (
+            (before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+            for key in keys
+        )
+        return [fault for pair in pairs for fault in differences(*pair)]
+    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]
+
+
+class Log:
+    "The rows of a run, and its folder if it has one."
+
+    def __init__(
+        self,
+        run: object,  # `pretraining.Resumable`
+        folder: RunFolder | None,  # None: rows are only kept
+        tokenizer: object,  # saved beside the model; None: none
+    ):
+        self.run, self.folder, self.tokenizer = run, folder, tokenizer
+        self.rows = []
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.folder:
+            self.folder.close()
+
+    def add(
+        self,
+        row: dict,  # of one step
+    ) -> None:
+        "Keep it, and write it down."
+        self.rows.append(row)
+        if self.folder:
+            self.folder.log(row)
+
+    def save(self) -> None:
+        "Write a checkpoint."
+        run, row = self.run, self.rows[-1]
+        if not self.folder:
+            return
+        meta = {"step": run.step, "valid": row.get("valid")}
+        options = {"tokenizer": self.tokenizer, "meta": meta}
+        write = partial(write_model, model=run.model, **options)
+        best = run.best_step == run.step
+        self.folder.save(run.step, run.state_dict(), write, best=best)
+
+
+def open_log(
+    run: object,  # `pretraining.Resumable`; set to the newest checkpoint
+    folder: str | Path | None,  # of the run; None: it is not stored
+    *,
+    resume: bool = False,  # go on, or begin
+    overwrite: bool = False,  # replace what is there
+    tokenizer: object = None,  # saved beside the model
+    facts: dict | None = None,  # more that a resumed run must share
+) -> Log:
+    "Begin a run or go on with it; see `pretraining.train` for errors."
+    if folder is None:
+        if resume:
+            raise ValueError("resume=True needs the folder of the run")
+        return Log(run, None, tokenizer)
+    store = RunFolder(folder)
+    facts = describe_run(run, tokenizer) | (facts or {})
+    log = Log(run, store, tokenizer)
+    if not resume:
+        store.start(facts, overwrite=overwrite)
+        return log
+    store.check(facts)
+    if found := store.newest():
+        run.load_state_dict(found[1])
+    log.rows = store.rewind(run.step, run.best_step)
+    return log
+
+
+def describe_run(
+    run: object,  # `pretraining.Training`
+    tokenizer: object,  # None: not known
+) -> dict:  # JSON can hold it
+    "What a resumed run must have in common with the one before."
+    facts = {"train": asdict(run.config), "model": describe(run.model)}
+    facts["data"] = getattr(run.batches, "settings", None)
+    facts["tokenizer"] = tokenizer and tokenizer_hash(tokenizer)
+    return facts
+
+
+def progress_bar(
+    run: object,  # `pretraining.Training`, whose budget it shows
+    shown: bool,  # False: show nothing
+) -> tqdm:
+    "Steps, or seconds of the budget."
+    by_steps = run.config.steps is not None
+    total = run.steps if by_steps else round(60 * run.config.minutes)
+    unit = "step" if by_steps else "s"
+    return tqdm(total=total, unit=unit, disable=not shown, leave=False)
+
+
+def show(
+    bar: tqdm,  # of `progress_bar`
+    run: object,  # after a step
+    row: dict,  # what is told of it
+) -> None:
+    "Loss, the best evaluation, and targets a second."
+    if bar.disable:
+        return
+    done = run.step if run.config.steps is not None else int(run.seconds)
+    bar.update(min(done, bar.total) - bar.n)
+    best = "" if run.best_step is None else f", best {run.best:.3f}"
+    rate = run.targets / max(run.seconds, 1e-9)
+    text = f"loss {row['loss']:.3f}{best}, {rate:,.0f} targets/s"
+    bar.set_postfix_str(text, refresh=False)
