@@ -95,7 +95,7 @@ def rotary_table(
 # %% ../nbs/11_modern.ipynb #rotate
 def rotate(
     x: Tensor,  # queries or keys, (B, H, T, D)
-    table: Tensor,  # rows of `rotary_table`: (2, T, D), or for each B
+    table: Tensor,  # rows of `rotary_table`, at the T places
     *,
     layout: str = "half",  # as the table's
 ) -> Tensor:  # each pair turned by its angle, (B, H, T, D)
@@ -226,6 +226,8 @@ class ModernConfig(GPTConfig):
         check_choice("activation", self.activation, ("swiglu", "relu2"))
         C, H, gated = self.n_embd, self.n_head, self.activation == "swiglu"
         width = -(-C // 24) * 64 if gated else 4 * C  # 8/3 C, rounded up
+        scaling = self.rope_scaling and {**self.rope_scaling}  # ours alone
+        object.__setattr__(self, "rope_scaling", scaling)
         derived = {"n_kv_head": H, "head_size": C // H, "mlp_width": width}
         for name, value in derived.items():
             given = getattr(self, name)
@@ -237,9 +239,8 @@ class ModernConfig(GPTConfig):
             raise ValueError(
                 f"n_head={H} must be a multiple of n_kv_head={self.n_kv_head}"
             )
-        rotary_frequencies(
-            self.head_size, base=self.rope_base, scaling=self.rope_scaling
-        )
+        options = {"base": self.rope_base, "scaling": scaling}
+        rotary_frequencies(self.head_size, **options)
 
     @property
     def model_type(self) -> str:
@@ -333,7 +334,7 @@ class GroupedAttention(nn.Module):
     def forward(
         self,
         x: Tensor,  # one vector a position, (B, T, C)
-        table: Tensor,  # rows of `rotary_table`: (2, T, D), or for each B
+        table: Tensor,  # rows of `rotary_table`, at the T places
         mask: Tensor | None = None,  # True = may attend; None: causal
         cache: KVCache | None = None,  # earlier positions; None: none
     ) -> Tensor:  # what each position fetched, (B, T, C)
@@ -390,7 +391,7 @@ class ModernBlock(nn.Module):
     def forward(
         self,
         x: Tensor,  # the residual stream, (B, T, C)
-        table: Tensor,  # rows of `rotary_table`: (2, T, D), or for each B
+        table: Tensor,  # rows of `rotary_table`, at the T places
         mask: Tensor | None = None,  # True = may attend; None: causal
         cache: KVCache | None = None,  # earlier positions; None: none
     ) -> Tensor:  # the stream with two sums added, (B, T, C)
