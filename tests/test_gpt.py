@@ -39,6 +39,7 @@ from llm_from_scratch.gpt import (
     count_flops,
     count_parameters,
     gpt2_names,
+    gpt2_tensors,
     load_gpt2,
     open_tensors,
     read_tensor,
@@ -276,6 +277,17 @@ def test_round_trip(tied, tmp_path):
     assert all(p.requires_grad for p in loaded.parameters())
     files = sorted(x.name for x in (tmp_path / "a" / "b").iterdir())
     assert files == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_tensors_are_what_transformers_has(tied, tmp_path):
+    "Names, shapes and numbers as its own model lists them."
+    model = made(GPTConfig(**{**vars(SMALL), "tied": tied}))
+    theirs = theirs_of(model, tmp_path).state_dict()
+    ours = gpt2_tensors(model)
+    assert set(ours) == set(theirs) - ({"lm_head.weight"} if tied else set())
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
