@@ -1,11 +1,11 @@
-"""The book's figure style: one look, readable in grey and without colour.
+"""The book's figure style, and a curve that grows while a model trains.
 
-Knows matplotlib and the book's sizes. Knows nothing of what is drawn.
-matplotlib is imported when a function is called, since the library does
-not need it.
+Knows matplotlib, the book's sizes and a training log's rows. is imported when a function is called, since the library does not need it.
 """
 
+import math
 import sys
+import time
 
 COLORS = {  # Okabe and Ito's palette, told apart by colour-blind readers
     "blue": "#0072b2",
@@ -75,3 +75,97 @@ def get_shell() -> object | None:
     from IPython import get_ipython
 
     return get_ipython()
+
+
+class LiveCurve:
+    """A plot of a training log that grows in the notebook.
+
+    Hand it to `train(…, watch=curve)` inside `with LiveCurve() as curve:`.
+    It is drawn at most once every few seconds, so that it does not slow
+    training down, and once more at the end. Outside a notebook it is
+    silent.
+    """
+
+    def __init__(
+        self,
+        every: float = 1.0,  # seconds from drawing to drawing, at least
+        *,
+        floor: float | None = None,  # a loss to draw a line at; None: none
+        smooth: int = 10,  # steps that the thick line is the mean of
+    ):
+        self.every, self.floor, self.smooth = every, floor, smooth
+        self.rows, self.drawn, self._handle = [], 0, None
+        self._last = -math.inf
+
+    def __enter__(self) -> "LiveCurve":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.finish()
+
+    def __call__(
+        self,
+        rows: list[dict],  # with "step", "loss" and perhaps "valid"
+    ) -> None:
+        "Draw, unless it was done a moment ago."
+        self.rows = rows
+        if in_notebook() and time.monotonic() - self._last >= self.every:
+            self.draw()
+
+    def finish(self) -> None:
+        "Draw what was left out since the last drawing."
+        if self.rows and in_notebook():
+            self.draw()
+
+    def draw(self) -> None:
+        "Show the figure, or put it in the place of the last one."
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+
+        figure = self.figure()
+        if self._handle is None:
+            self._handle = display(figure, display_id=True)
+        else:
+            self._handle.update(figure)
+        plt.close(figure)  # else the notebook shows it a second time
+        self.drawn, self._last = self.drawn + 1, time.monotonic()
+
+    def figure(self) -> object:  # of matplotlib
+        "Losses of steps, their running mean, and what was held out."
+        import matplotlib.pyplot as plt
+
+        steps = [row["step"] for row in self.rows]
+        losses = [row["loss"] for row in self.rows]
+        held = [row for row in self.rows if "valid" in row]
+        figure, axes = plt.subplots(figsize=(0.75 * WIDTH, 2.6))
+        plain = {"marker": "", "ls": "-"}
+        style = {"color": COLORS["sky"], "lw": 0.8} | plain
+        axes.plot(steps, losses, label="each step", **style)
+        style = {"color": COLORS["blue"]} | plain
+        means = running_mean(losses, self.smooth)
+        axes.plot(steps, means, label=f"mean of {self.smooth}", **style)
+        if held:
+            where = [row["step"] for row in held]
+            values = [row["valid"] for row in held]
+            style = {"color": COLORS["orange"], "ls": "--", "marker": "o"}
+            axes.plot(where, values, label="held out", **style)
+        if self.floor is not None:
+            style = {"color": COLORS["grey"], "ls": ":", "marker": ""}
+            axes.axhline(self.floor, label="floor", **style)
+        axes.set(xlabel="step", ylabel="loss")
+        axes.legend()
+        return figure
+
+
+def running_mean(
+    values: list[float],  # one a step
+    width: int,  # how many are averaged, fewer at the beginning
+) -> list[float]:  # as many
+    "The mean of each value and those just before it."
+    parts = (values[max(i - width, 0) : i] for i in range(1, len(values) + 1))
+    return [sum(part) / len(part) for part in parts]
+
+
+def in_notebook() -> bool:
+    "Whether a display can be replaced here: there is a kernel."
+    return "IPython" in sys.modules and hasattr(get_shell(), "kernel")
