@@ -221,7 +221,7 @@ def find_not_finite(
     finally:
         for hook in hooks:
             hook.remove()
-    return f"output of layer {found[0]}" if found else "the loss alone"
+    return f"output of layer {found[0]}" if found else "loss alone"
 
 # %% ../nbs/09_pretraining.ipynb #training-code
 class Training:
@@ -253,7 +253,7 @@ class Training:
         self._source, self._ready = None, []
 
     def next_batch(self) -> object:  # on the model's device
-        "Raise `ValueError` if there is not one batch."
+        "Raise `ValueError` if there is none, or no more."
         if self._ready:
             return self._ready.pop()
         for _ in range(2):
@@ -265,8 +265,8 @@ class Training:
                 return tuple(part.to(device) for part in batch)
             self._source = None
         raise ValueError(
-            "batches gave no batch: there is less data than one batch; "
-            "give more text or smaller batches"
+            f"batches ended after {self.drawn} and cannot begin again: give "
+            "a list or a loader, and more text than one batch"
         )
 
     def backward(
@@ -443,21 +443,20 @@ def train(
 ) -> list[dict]:  # one row a step
     """Train a module in place, as far as the budget goes.
 
-    A run that was killed and is resumed gives the numbers of one that
-    was not. Raises `NotFinite` and what `open_log` raises.
+    Killed and resumed, it gives the same numbers. The folder is that of
+    `RunFolder`. Raises `NotFinite` and what `open_log` raises.
     """
     options = {"make": make, "loss_fn": loss_fn, "plan": plan}
     run = Resumable(model.train(), batches, config, **options)
-    options = {"resume": resume, "overwrite": overwrite, "facts": facts}
-    log = open_log(run, folder, tokenizer=tokenizer, **options)
+    about = {"tokenizer": tokenizer, "facts": facts}
+    log = open_log(run, folder, resume=resume, overwrite=overwrite, **about)
     active = plan.activate() if plan else nullcontext()
     with active, log, progress_bar(run, progress) as bar:
         run.warm_up()
         while run.progress < 1:
             row = run.take_step()
-            if due := run.is_due():
-                row |= run.measure(validate)
-            log.add(row)
+            due = run.is_due()
+            log.add(row | (run.measure(validate) if due else {}))
             if due:
                 log.save()
             show(bar, run, row)
