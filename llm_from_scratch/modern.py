@@ -619,21 +619,19 @@ def muon_and_adamw(
     lr_adamw: float = 3e-3,  # for embeddings, head and norms
     betas: tuple[float, float] = (0.9, 0.95),  # of AdamW
     momentum: float = 0.95,  # of Muon
-    weight_decay: float = 0.0,  # of all that have two axes
+    weight_decay: float = 0.0,  # of Muon's matrices, and of no other
     **options,  # more for `Muon`
 ) -> Together:  # one optimizer of all
     "Matrices inside the blocks to Muon, all else to AdamW."
-    muon, tables, vectors = [], [], []
+    inside, others = [], []
     for name, weight in named:
-        inside = tables if "blocks." not in name else muon
-        (inside if weight.ndim == 2 else vectors).append(weight)
+        matrix = weight.ndim == 2 and "blocks." in name
+        (inside if matrix else others).append(weight)
     options |= {"momentum": momentum, "weight_decay": weight_decay}
-    groups = [
-        {"params": tables, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    adamw = AdamW(groups, lr=lr_adamw, betas=betas, fused=True)
-    return Together(Muon(muon, lr=lr_muon, **options), adamw)
+    return Together(
+        Muon(inside, lr=lr_muon, **options),
+        AdamW(others, lr=lr_adamw, betas=betas, weight_decay=0.0, fused=True),
+    )
 
 # %% ../nbs/11_modern.ipynb #names
 _NAMES = {  # ours: the name in Hugging Face's files
