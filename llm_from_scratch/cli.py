@@ -14,6 +14,7 @@ import warnings
 from . import __version__, terminal
 from .cli_data import add_data
 from .cli_options import Parser, UserError, add_command, help_layout
+from .cli_pretrain import add_evaluate, add_pretrain
 from .cli_tokenizer import add_tokenizer
 from .terminal import tell
 
@@ -90,6 +91,8 @@ def build_parser() -> Parser:
     add_doctor(commands)
     add_tokenizer(commands)
     add_data(commands)
+    add_pretrain(commands)
+    add_evaluate(commands)
     return parser
 
 

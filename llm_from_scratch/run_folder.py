@@ -25,6 +25,7 @@ from .token_files import tokenizer_hash
 STATE = "trainer.pt"  # what is needed to go on, beside the model's files
 SUMS = "checksums.json"  # of the other files, so written last
 KEPT = 2  # checkpoints besides the best
+DATA = "data"  # token files of the run, which may be there before it
 
 
 class RunFolder:
@@ -49,51 +50,61 @@ class RunFolder:
         *,
         overwrite: bool = False,  # False: an existing run is an error
     ) -> None:
-        """Begin a run here.
-
-        Raises `FileExistsError` unless the folder is new or empty, or a
-        run that may be overwritten; what is no run is never deleted.
-        """
-        if self.path.exists() and (
-            not self.path.is_dir() or any(self.path.iterdir())
-        ):
-            is_run = (self.path / "run.json").is_file()
-            if not is_run:
-                raise FileExistsError(
-                    f"{self.path} exists and is no training run, so nothing "
-                    "is written there; choose another name"
-                )
-            if not overwrite:
-                raise FileExistsError(
-                    f"{self.path} holds a training run already; resume it, "
-                    "pass overwrite=True to replace it, or choose another "
-                    "name"
-                )
-            for name in ("latest", "best"):
-                (self.path / name).unlink(missing_ok=True)
-            for folder in self.steps():
-                shutil.rmtree(folder)
+        "Begin a run here. Raises what `check_new` raises."
+        self.check_new(overwrite=overwrite)
+        for name in ("latest", "best"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in self.steps():
+            shutil.rmtree(folder)
         self.path.mkdir(parents=True, exist_ok=True)
         self.log_path.write_bytes(b"")
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         write_atomic(self.path / "run.json", text)
 
-    def check(
+    def check_new(
         self,
-        facts: dict,  # of the run that shall go on
+        *,
+        overwrite: bool = False,  # False: an existing run is an error
     ) -> None:
-        """Raise `ValueError` unless the run was started with these facts.
+        """Raise `FileExistsError` unless a run may begin here.
 
-        `FileNotFoundError` if there is no run.
+        It may in a folder that is new or empty, and, with `overwrite`,
+        in place of another run; what is no run is never deleted.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, not a folder")
+        names = {x.name for x in self.path.glob("*")} - {DATA}
+        if names and "run.json" not in names:
+            raise FileExistsError(
+                f"{self.path} exists and is no training run, so nothing "
+                "is written there; choose another name"
+            )
+        if names and not overwrite:
+            raise FileExistsError(
+                f"{self.path} holds a training run already; resume it, "
+                "overwrite it, or choose another name"
+            )
+
+    def facts(self) -> dict:
+        "What the run was started with. Raises `FileNotFoundError`."
         path = self.path / "run.json"
         if not path.is_file():
             raise FileNotFoundError(
                 f"{self.path} holds no training run to resume"
             )
-        before = json.loads(read_text(path))
+        return json.loads(read_text(path))
+
+    def check(
+        self,
+        facts: dict,  # of the run that shall go on, or some of them
+    ) -> None:
+        """Raise `ValueError` unless the run was started with these facts.
+
+        `FileNotFoundError` if there is no run.
+        """
+        before = self.facts()
         facts = json.loads(json.dumps(facts))
-        faults = differences(before, facts)
+        faults = differences({key: before.get(key) for key in facts}, facts)
         if faults:
             raise ValueError(
                 f"{self.path} was started with other settings: "
