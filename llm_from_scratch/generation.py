@@ -246,13 +246,12 @@ def next_tokens(
         if not texts:
             return
         if kept is None or kept[0].length == limit:  # begin, or again
-            new, real = left_pad(list(texts.values()))
-            new = ids = new.to(model.token_embedding.weight.device)
-            real = real.to(ids.device)
+            ids, real = left_pad(list(texts.values()))
+            new = ids = ids.to(model.token_embedding.weight.device)
+            real = None if real.all() else real.to(ids.device)
             kept = model.new_cache(len(texts)) if cache else None
         with evaluating(model):
-            mask = None if real.all() else real
-            logits = model(new, kept, mask=mask)[:, -1].float()  # (B, V)
+            logits = model(new, kept, mask=real)[:, -1].float()  # (B, V)
         own = [generator[row] for row in texts] if each else generator
         new = sampling.choose(logits, ids, own)[:, None]  # (B, 1)
         pairs = zip(texts, new[:, 0].tolist(), strict=True)
@@ -261,13 +260,15 @@ def next_tokens(
             texts[row].append(id)
         yield drawn
         ids = torch.cat([ids, new], 1)  # (B, S)
-        real = F.pad(real, (0, 1), value=True)  # (B, S)
+        if real is not None:
+            real = F.pad(real, (0, 1), value=True)  # (B, S)
         open = [x in drawn and len(texts[x]) < limit for x in texts]
         if not all(open):
             pairs = zip(texts.items(), open, strict=True)
             texts = {row: text for (row, text), on in pairs if on}
             rows = torch.tensor(open, device=ids.device)
-            ids, real, new = ids[rows], real[rows], new[rows]
+            ids, new = ids[rows], new[rows]
+            real = None if real is None else real[rows]
             keep_rows(kept or [], rows)
 
 # %% ../nbs/10_generation.ipynb #generate

@@ -1,0 +1,208 @@
+"""Writes with a model token by token, with as little work as torch allows.
+
+Knows how GPT and ModernGPT are built inside. Knows nothing of sampling
+or text: `generation` does, and takes a `Decoder` wherever it takes a
+model.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import KVCache
+from .block import MLP, gelu
+from .gpt import GPT
+from .modern import ModernGPT, RMSNorm, SquaredReLU, SwiGLU
+
+Product = Callable[[Tensor], Tensor]  # a vector, times a matrix
+
+
+class Decoder:
+    """The scores of a model, with less to do for one more token.
+
+    One text that grows by one token needs no masks, no checks and no
+    axes for batch and time: vectors go through fused matrices. All other
+    calls go to the model itself, so that prompts and batches work as
+    before. Weights are copied: after training, make a new one. Raises
+    `TypeError` for another kind of model.
+    """
+
+    def __init__(
+        self,
+        model: GPT | ModernGPT,  # in evaluation mode from now on
+        *,
+        bags: bool | None = None,  # as in `product`; None: where it pays
+    ):
+        if not isinstance(model, GPT | ModernGPT):
+            raise TypeError(
+                f"model must be a GPT or a ModernGPT, got "
+                f"{type(model).__name__}: give it to generate as it is"
+            )
+        self.model, self.config = model.eval(), model.config
+        self.token_embedding = model.token_embedding
+        self.new_cache = model.new_cache
+        self.modern = isinstance(model, ModernGPT)
+        weight = model.token_embedding.weight
+        bags = pays(weight) if bags is None else bags
+        with torch.inference_mode():
+            self.layers = [Layer(block, bags) for block in model.blocks]
+            self.norm = normer(model.norm)
+            head = model.head or model.token_embedding
+            self.head = product([head], bags)
+            if self.modern:
+                c = model.config
+                every = torch.arange(c.context_len, device=weight.device)
+                cos, sin = model.rotary(every[None])[:, 0, 0]  # (S, D)
+                self.turns = list(zip(cos, sin, strict=True))
+
+    def __call__(
+        self,
+        ids: Tensor,  # token ids, (B, T)
+        cache: list[KVCache] | None = None,  # of `new_cache`; None: none
+        *,
+        mask: Tensor | None = None,  # True = a token, not padding, (B, S)
+    ) -> Tensor:  # scores of each next token, (B, T, V)
+        "What the model says, to rounding; raises what it raises."
+        single = ids.shape == (1, 1) and mask is None
+        if not (single and cache and cache[0].length):
+            return self.model(ids, cache, mask=mask)
+        if cache[0].length >= self.config.context_len:
+            return self.model(ids, cache)  # which says what is wrong
+        with torch.inference_mode():
+            return self.step(ids[0], cache)[None, None]  # (1, 1, V)
+
+    def step(
+        self,
+        id: Tensor,  # of the new token, (1,)
+        cache: list[KVCache],  # of one text, not empty; grows
+    ) -> Tensor:  # scores of the next token, (V,)
+        "One token through all layers, as a vector."
+        model, place = self.model, cache[0].length
+        x = F.embedding(id, model.token_embedding.weight)[0]  # (C,)
+        if self.modern:
+            turn = self.turns[place]
+        else:
+            turn = None
+            x = x + model.position_embedding.weight[place]
+        for layer, own in zip(self.layers, cache, strict=True):
+            x = layer(x, own, turn)
+        return self.head(self.norm(x))
+
+
+class Layer:
+    "One block of a `Decoder`: fused matrices, applied to a vector."
+
+    def __init__(
+        self,
+        block: nn.Module,  # of a GPT or a ModernGPT
+        bags: bool,  # see `product`
+    ):
+        own, mlp = block.attention, block.mlp
+        up = [mlp.gate, mlp.up] if isinstance(mlp, SwiGLU) else [mlp.up]
+        self.norm_1, self.norm_2 = normer(block.norm_1), normer(block.norm_2)
+        self.qkv = product([own.q_proj, own.k_proj, own.v_proj], bags)
+        self.out = product([own.out_proj], bags)
+        self.up, self.down = product(up, bags), product([mlp.down], bags)
+        self.activate = ACTIVATIONS[type(mlp)]
+        self.scale = None  # of normed queries and keys, (H + K, D)
+        if isinstance(getattr(own, "q_norm", None), RMSNorm):
+            c, (q, k) = own.config, (own.q_norm.weight, own.k_norm.weight)
+            counts = (c.n_head, -1), (c.n_kv_head, -1)
+            both = [x.expand(*n) for x, n in zip((q, k), counts, strict=True)]
+            self.scale, self.eps = torch.cat(both), own.q_norm.eps
+
+    def __call__(
+        self,
+        x: Tensor,  # the residual stream at the new position, (C,)
+        cache: KVCache,  # of one text; grows
+        turn: tuple[Tensor, Tensor] | None,  # cosines, sines, both (D,)
+    ) -> Tensor:  # the stream with two sums added, (C,)
+        "Fetch from other positions, then think."
+        _, K, _, D = cache.k.shape
+        heads = self.qkv(self.norm_1(x)).view(-1, D)  # (H + 2 K, D)
+        q, k, v = heads[: -2 * K], heads[-2 * K : -K], heads[-K:]
+        if turn is not None:
+            both = heads[:-K]  # (H + K, D)
+            if self.scale is not None:
+                both = F.rms_norm(both, (D,), None, self.eps) * self.scale
+            both = both * turn[0] + both.roll(D // 2, -1) * turn[1]
+            q, k = both[:-K], both[-K:]
+        k, v = cache.append(k[None, :, None], v[None, :, None])
+        q = q.view(1, K, -1, D)  # heads that share keys, as if positions
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (1, K, H / K, D)
+        x = x + self.out(mixed.reshape(-1))
+        return x + self.down(self.activate(self.up(self.norm_2(x))))
+
+
+def normer(
+    norm: nn.Module,  # LayerNorm or RMSNorm
+) -> Product:  # norms a vector
+    "The same norm of one vector, without the detour through a module."
+    weight, eps, C = norm.weight, norm.eps, len(norm.weight)
+    if not isinstance(norm, RMSNorm):
+        return lambda x: F.layer_norm(x, (C,), weight, norm.bias, eps)
+    wide = torch.promote_types(weight.dtype, torch.float32)
+
+    def rms_norm(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dtype=wide).item()
+        return x * (length**2 / C + eps) ** -0.5 * weight
+
+    return rms_norm
+
+
+def glu(
+    x: Tensor,  # gate and up side by side, (2 M,)
+) -> Tensor:  # (M,)
+    "What SwiGLU does between its maps."
+    gate, up = x.chunk(2)
+    return F.silu(gate) * up
+
+
+ACTIVATIONS = {
+    MLP: gelu,
+    SwiGLU: glu,
+    SquaredReLU: lambda x: F.relu(x).square(),
+}
+
+
+def product(
+    layers: list[nn.Module],  # linear maps of the same input
+    bags: bool,  # add rows, weighted, in place of torch's own product
+) -> Product:  # their results, one after the other
+    """Join matrices into one, and say how to multiply it with a vector.
+
+    W x is the sum of the columns of W, each times a number of x. Torch
+    has a kernel for such sums, the embedding bag, and where numbers have
+    16 bits it is faster than the one for products. There is one bag for
+    each thread.
+    """
+    biases = [x.bias for x in layers if getattr(x, "bias", None) is not None]
+    bias = torch.cat(biases) if biases else None
+    weight = layers[0].weight
+    if len(layers) > 1:
+        weight = torch.cat([x.weight for x in layers])
+    if not bags:
+        if bias is None:
+            return lambda x: torch.mv(weight, x)
+        return lambda x: torch.addmv(bias, weight, x)
+    table = weight.T.contiguous()
+    rows, parts = torch.arange(len(table)), torch.get_num_threads()
+    first = torch.arange(parts) * len(table) // parts
+
+    def add_up(x: Tensor) -> Tensor:
+        bag = torch.embedding_bag(table, rows, first, False, 0, False, x)[0]
+        total = bag.sum(0)
+        return total if bias is None else total + bias
+
+    return add_up
+
+
+def pays(
+    weight: Tensor,  # of the model
+) -> bool:  # add rows
+    "Bags are faster for bfloat16 on x86 (`bench/decode_speed.py`)."
+    engines = torch.backends.quantized.supported_engines
+    on_cpu = weight.device.type == "cpu"
+    return on_cpu and weight.dtype == torch.bfloat16 and "fbgemm" in engines
