@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Generators', 'temperature', 'top_k', 'top_p', 'repetition_penalty', 'sample', 'Sampling', 'check_prompts',
-           'check_count', 'left_pad', 'keep_rows', 'evaluating', 'next_tokens', 'generate', 'whole_characters', 'until',
+           'check_count', 'left_pad', 'evaluating', 'Batch', 'next_tokens', 'generate', 'whole_characters', 'until',
            'stream', 'Beam', 'beam_search']
 
 # %% ../nbs/10_generation.ipynb #imports
@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import KVCache
 from .files import END
 
 # %% ../nbs/10_generation.ipynb #temperature
@@ -199,16 +198,6 @@ def left_pad(
     real = [[i >= S - len(t) for i in range(S)] for t in texts]
     return torch.tensor(ids), torch.tensor(real)  # both (B, S)
 
-# %% ../nbs/10_generation.ipynb #keep-rows
-def keep_rows(
-    cache: list[KVCache],  # changed in place
-    rows: Tensor,  # numbers of rows, which may repeat; or True = keep, (B,)
-) -> None:
-    "Leave rows of a cache out, or change their order, or copy them."
-    for layer in cache:
-        layer.k = layer.k[rows]  # (B, H, S, D)
-        layer.v = layer.v[rows]  # (B, H, S, D)
-
 # %% ../nbs/10_generation.ipynb #evaluating
 @contextmanager
 def evaluating(
@@ -224,6 +213,60 @@ def evaluating(
         for part in parts:
             part.training = True
 
+# %% ../nbs/10_generation.ipynb #batch
+class Batch:
+    "Texts of any lengths that grow together, by a token at a time."
+
+    def __init__(
+        self,
+        model: nn.Module,  # ids, cache, mask → scores
+        texts: Sequence[Sequence[int]],  # token ids of each, at least one
+        *,
+        cache: bool = True,  # False: compute everything again at each step
+    ):
+        "Nothing is computed yet."
+        self.model, self.cached = model, cache
+        self.begin(texts)
+
+    def begin(
+        self,
+        texts: Sequence[Sequence[int]],  # token ids of each
+    ) -> None:
+        "Line the texts up at their ends, with an empty cache."
+        ids, real = left_pad(texts)  # both (B, S)
+        self.ids = ids.to(self.model.token_embedding.weight.device)
+        self.real = None if real.all() else real.to(self.ids.device)
+        self.new = self.ids  # what the cache does not hold
+        self.cache = self.model.new_cache(len(ids)) if self.cached else None
+
+    def scores(self) -> Tensor:  # (B, V)
+        "Score every token as the next one of each text."
+        with evaluating(self.model):
+            logits = self.model(self.new, self.cache, mask=self.real)
+        return logits[:, -1].float()  # (B, V)
+
+    def grow(
+        self,
+        tokens: Tensor,  # one more for each text, (B,)
+        rows: Tensor | None = None,  # the texts to go on with; None: all
+    ) -> None:
+        "Lengthen texts, of which some may be left out and others repeated."
+        if rows is not None:
+            self.ids = self.ids[rows]
+            self.real = None if self.real is None else self.real[rows]
+            for layer in self.cache or ():
+                layer.k, layer.v = layer.k[rows], layer.v[rows]
+        self.new = tokens[:, None].to(self.ids.device)  # (B, 1)
+        self.ids = torch.cat([self.ids, self.new], 1)  # (B, S)
+        if self.real is not None:
+            self.real = F.pad(self.real, (0, 1), value=True)  # (B, S)
+        full = self.ids.shape[1] > self.model.config.context_len
+        if full or not self.cached:  # without the padding there is room
+            real = torch.ones_like(self.ids).bool()
+            real = real if self.real is None else self.real
+            pairs = zip(self.ids, real, strict=True)
+            self.begin([row[own].tolist() for row, own in pairs])
+
 # %% ../nbs/10_generation.ipynb #next-tokens
 @torch.inference_mode()
 def next_tokens(
@@ -237,39 +280,29 @@ def next_tokens(
     cache: bool = True,  # False: compute everything again at each step
 ) -> Iterator[dict[int, int]]:  # for each step: number of a prompt → new id
     "Continue all prompts by a token at a time; see `generate`."
-    limit, sampling = model.config.context_len, sampling or Sampling()
     check_count("max_tokens", max_tokens)
-    texts = check_prompts(prompts, model.config.vocab_size, limit)
-    texts, kept = dict(enumerate(texts)), None
-    each = isinstance(generator, Sequence)
-    for _ in range(max_tokens):
-        if not texts:
+    limit, sampling = model.config.context_len, sampling or Sampling()
+    prompts = check_prompts(prompts, model.config.vocab_size, limit)
+    rows = list(range(len(prompts)))  # whose text each row is
+    batch = Batch(model, prompts, cache=cache) if rows else None
+    for n in range(1, max_tokens + 1):
+        if not rows:
             return
-        if kept is None or kept[0].length == limit:  # begin, or again
-            ids, real = left_pad(list(texts.values()))
-            new = ids = ids.to(model.token_embedding.weight.device)
-            real = None if real.all() else real.to(ids.device)
-            kept = model.new_cache(len(texts)) if cache else None
-        with evaluating(model):
-            logits = model(new, kept, mask=real)[:, -1].float()  # (B, V)
-        own = [generator[row] for row in texts] if each else generator
-        new = sampling.choose(logits, ids, own)[:, None]  # (B, 1)
-        pairs = zip(texts, new[:, 0].tolist(), strict=True)
-        drawn = {row: id for row, id in pairs if id not in stop_ids}
-        for row, id in drawn.items():
-            texts[row].append(id)
-        yield drawn
-        ids = torch.cat([ids, new], 1)  # (B, S)
-        if real is not None:
-            real = F.pad(real, (0, 1), value=True)  # (B, S)
-        open = [x in drawn and len(texts[x]) < limit for x in texts]
-        if not all(open):
-            pairs = zip(texts.items(), open, strict=True)
-            texts = {row: text for (row, text), on in pairs if on}
-            rows = torch.tensor(open, device=ids.device)
-            ids, new = ids[rows], new[rows]
-            real = None if real is None else real[rows]
-            keep_rows(kept or [], rows)
+        own = generator
+        if isinstance(generator, Sequence):
+            own = [generator[row] for row in rows]
+        drawn = sampling.choose(batch.scores(), batch.ids, own)  # (B,)
+        pairs = zip(rows, drawn.tolist(), strict=True)
+        new = {row: id for row, id in pairs if id not in stop_ids}
+        yield new
+        room = [x in new and len(prompts[x]) + n < limit for x in rows]
+        if all(room):
+            batch.grow(drawn)
+            continue
+        rows = [row for row, on in zip(rows, room, strict=True) if on]
+        if rows:
+            on = torch.tensor(room, device=drawn.device)
+            batch.grow(drawn[on], on)
 
 # %% ../nbs/10_generation.ipynb #generate
 def generate(
@@ -387,7 +420,7 @@ class Beam(NamedTuple):
     log_prob: float  # of what was added, the stop id included, nats
     score: float  # log_prob / tokens ** length_penalty
 
-
+# %% ../nbs/10_generation.ipynb #beam-search
 @torch.inference_mode()
 def beam_search(
     model: nn.Module,  # ids, cache, mask → scores
@@ -400,42 +433,31 @@ def beam_search(
 ) -> list[Beam]:  # up to `width`, the best first
     """Look for the likeliest text, keeping the `width` best beginnings.
 
-    Ends as transformers does, when the best that is open could not
-    become better than any that is complete, if it ended now. Raises
-    what `generate` raises, and `ValueError` for a width below 1.
+    Ends, as in transformers, when no open text would get among the
+    complete ones if it ended now. Raises what `generate` raises, and
+    `ValueError` for a width below 1.
     """
     check_count("width", width)
     check_count("max_tokens", max_tokens)
     V, limit = model.config.vocab_size, model.config.context_len
-    prompt = check_prompts([prompt], V, limit)[0]
+    batch = Batch(model, check_prompts([prompt], V, limit))
+    total, complete = torch.zeros(1), []
     last = min(max_tokens, limit - len(prompt))
-    weight = model.token_embedding.weight
-    new = ids = torch.tensor([prompt], device=weight.device)  # (B, T)
-    stop = torch.tensor(list(stop_ids), device=ids.device)
-    totals, complete = torch.zeros(1, device=ids.device), []
-    cache = model.new_cache(1, len(prompt) + last)
     for n in range(1, last + 1):
-        with evaluating(model):
-            logits = model(new, cache)[:, -1].float()  # (B, V)
-        totals = (totals[:, None] + logits.log_softmax(-1)).flatten()
-        k = min(len(totals), width * (1 + len(stop)))
-        totals, places = totals.topk(k)
+        every = total[:, None] + batch.scores().cpu().log_softmax(-1)
+        count = min(every.numel(), width * (1 + len(stop_ids)))
+        total, places = every.flatten().topk(count)
         rows, tokens = places // V, places % V
-        ids = torch.cat([ids[rows], tokens[:, None]], 1)  # (k, T)
-        stopped = torch.isin(tokens, stop)
-        ended = stopped | (n == last)
-        for i in ended[:width].nonzero()[:, 0].tolist():
-            own = ids[i, len(prompt) : -1 if stopped[i] else None].tolist()
-            total = totals[i].item()
-            complete.append(Beam(own, total, total / n**length_penalty))
-        complete = sorted(complete, key=lambda x: -x.score)[:width]
-        on = (~ended).nonzero()[:width, 0]
-        if not len(on):
+        ended = [n == last or id in stop_ids for id in tokens.tolist()]
+        for i, x in enumerate(total[:width].tolist()):
+            ids = [*batch.ids[rows[i], len(prompt) :].tolist(), int(tokens[i])]
+            ids = ids[:-1] if ids[-1] in stop_ids else ids
+            complete += [Beam(ids, x, x / n**length_penalty)] * ended[i]
+        complete = sorted(complete, key=lambda beam: -beam.score)[:width]
+        on = [i for i, end in enumerate(ended) if not end][:width]
+        worst = complete[-1].score if len(complete) == width else -math.inf
+        if not on or total[on[0]].item() / n**length_penalty <= worst:
             break
-        best = totals[on[0]].item() / n**length_penalty
-        if len(complete) == width and best <= complete[-1].score:
-            break
-        ids, totals = ids[on], totals[on]
-        new = ids[:, -1:]
-        keep_rows(cache, rows[on])
+        total = total[on]
+        batch.grow(tokens[on], rows[on])
     return complete
