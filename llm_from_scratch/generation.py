@@ -401,16 +401,18 @@ def stream(
     """
     begin = tokenizer.special_tokens.get(END)
     begin = [] if begin is None else [begin]
+    ids = begin + tokenizer.encode(prompt)
+    check_prompts([ids], model.config.vocab_size, model.config.context_len)
     steps = next_tokens(
         model,
-        [begin + tokenizer.encode(prompt)],
+        [ids],
         max_tokens=max_tokens,
         sampling=sampling,
         stop_ids=begin,
         generator=generator,
     )
-    ids = (id for drawn in steps for id in drawn.values())
-    yield from until(whole_characters(tokenizer, ids), stop)
+    new = (id for drawn in steps for id in drawn.values())
+    return until(whole_characters(tokenizer, new), stop)
 
 # %% ../nbs/10_generation.ipynb #beam
 class Beam(NamedTuple):

@@ -1,0 +1,144 @@
+"`llmfs generate`: what it prints, and how it fails."
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from llm_from_scratch.checkpoint import load_checkpoint, save_checkpoint
+from llm_from_scratch.cli import main
+from llm_from_scratch.decoding import Decoder
+from llm_from_scratch.files import END
+from llm_from_scratch.generation import Sampling, stream
+from llm_from_scratch.gpt import GPT, GPTConfig
+from llm_from_scratch.tokenization import BPETokenizer
+
+SENTENCE = "Lily lost her red ball, so she asked Ben."
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path, monkeypatch) -> Path:
+    "A small model, in a folder of its own."
+    monkeypatch.chdir(tmp_path)
+    tokenizer = BPETokenizer.train(SENTENCE, 270, special_tokens=[END])
+    config = GPTConfig(
+        vocab_size=len(tokenizer), context_len=40, n_layer=2, n_head=2,
+        n_embd=16,
+    )  # fmt: skip
+    made = GPT(config, generator=torch.Generator().manual_seed(0))
+    save_checkpoint("model", made, tokenizer)
+    return tmp_path / "model"
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    "The exit code, the output, the messages."
+    code = main(["generate", "--model", "model", *words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def expected(prompt: str, seed: int, **options) -> str:
+    model, tokenizer, _ = load_checkpoint("model", dtype=torch.float32)
+    sampling = {"temperature": 0.8} | options.pop("sampling", {})
+    return prompt + "".join(
+        stream(
+            Decoder(model),
+            tokenizer,
+            prompt,
+            max_tokens=options.pop("max_tokens", 40),
+            sampling=Sampling(**sampling),
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+    )
+
+
+def test_prompt_is_continued(capsys):
+    code, out, err = run(capsys, "Lily lost", "--seed", "3")
+    assert (code, err) == (0, "")
+    assert out == expected("Lily lost", 3) + "\n"
+    assert run(capsys, "Lily lost", "--seed", "3")[1] == out
+    assert run(capsys, "Lily lost", "--seed", "4")[1] != out
+
+
+def test_options_reach_the_sampler(capsys):
+    options = ["--temperature", "2", "--top-k", "9", "--top-p", "0.9"]
+    options += ["--repetition-penalty", "1.5", "--max-tokens", "5"]
+    sampling = {
+        "temperature": 2.0, "top_k": 9, "top_p": 0.9,
+        "repetition_penalty": 1.5,
+    }  # fmt: skip
+    _, out, _ = run(capsys, "Ben", "--seed", "1", *options)
+    wanted = expected("Ben", 1, max_tokens=5, sampling=sampling)
+    assert out == wanted + "\n"
+    _, out, _ = run(capsys, "Ben", "--greedy", "--max-tokens", "9")
+    greedy = {"greedy": True}
+    assert out == expected("Ben", 0, max_tokens=9, sampling=greedy) + "\n"
+
+
+def test_several_texts_are_told_apart(capsys):
+    _, out, _ = run(capsys, "Lily", "--seed", "5", "--count", "3")
+    texts = [expected("Lily", seed) for seed in (5, 6, 7)]
+    assert out == "".join(f"{text}\n{END}\n" for text in texts)
+
+
+def test_without_a_prompt_the_model_begins(capsys):
+    code, out, _ = run(capsys, "--seed", "2", "--max-tokens", "8")
+    assert code == 0
+    assert out == expected("", 2, max_tokens=8) + "\n"
+
+
+def test_without_a_seed_each_text_is_another(capsys):
+    assert len({run(capsys, "Lily")[1] for _ in range(3)}) == 3
+
+
+def test_stop_text(capsys):
+    whole = expected("Ben", 8)
+    stop = whole[len("Ben") :][6:9]
+    assert stop
+    _, out, _ = run(capsys, "Ben", "--seed", "8", "--stop", stop)
+    assert out == expected("Ben", 8, stop=stop) + "\n"
+    assert len(out) < len(whole)
+
+
+def test_last_space_is_left_out(capsys):
+    code, out, err = run(capsys, "Lily ", "--seed", "1")
+    assert code == 0
+    assert out == expected("Lily", 1) + "\n"
+    assert "last space" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([""], ["prompt is empty", "leave it out"]),
+        (["  "], ["prompt is empty"]),
+        (["x", "--temperature", "0"], ["--temperature", "'0'", "--greedy"]),
+        (["x", "--temperature", "inf"], ["'inf'", "above 0"]),
+        (["x", "--temperature", "nan"], ["'nan'", "above 0"]),
+        (["x", "--temperature", "warm"], ["'warm'", "number"]),
+        (["x", "--top-k", "0"], ["--top-k", "'0'", "1 or greater"]),
+        (["x", "--top-p", "0"], ["--top-p", "'0'", "at most 1"]),
+        (["x", "--top-p", "1.1"], ["--top-p", "'1.1'", "at most 1"]),
+        (["x", "--repetition-penalty", "-1"], ["'-1'", "above 0"]),
+        (["x", "--max-tokens", "0"], ["--max-tokens", "'0'"]),
+        (["x", "--count", "0"], ["--count", "'0'"]),
+        (["x", "--stop", ""], ["--stop", "empty"]),
+        (["x" * 99], ["100 tokens", "39", "context_len=40"]),
+        (["x", "--model", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_mistakes(capsys, words, parts):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("llmfs: error: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def test_model_without_tokenizer(capsys, model):
+    (model / "tokenizer.json").unlink()
+    code, _, err = run(capsys, "x")
+    assert code == 2
+    assert "model holds no tokenizer.json" in err
