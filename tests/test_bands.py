@@ -1,0 +1,95 @@
+"""`check_my_run`: which runs fit recorded bands, and what is told."""
+
+import json
+
+import pytest
+
+from llm_from_scratch.bands import Verdict, check_my_run, interpolate
+
+BANDS = {
+    "toys": {
+        "stable": {
+            "targets": [100, 1000],
+            "low": [2.0, 1.5],
+            "high": [2.4, 1.7],
+        },
+        "end": {"targets": [1000, 9000], "low": [1.2, 0.9], "high": [1.4, 1]},
+    }
+}
+
+
+def rows(*scores: tuple[int, float]) -> list[dict]:
+    return [{"targets": n, "valid": valid} for n, valid in scores]
+
+
+def judged(*scores: tuple[int, float]) -> Verdict:
+    return check_my_run(rows(*scores), corpus="toys", bands=BANDS)
+
+
+def test_a_run_that_fits():
+    verdict = judged((100, 2.1), (1000, 1.6), (3000, 1.15))
+    assert verdict.fits
+    assert str(verdict).splitlines() == [
+        "on the way, 100 targets: 2.100 lies in 2.000 to 2.400",
+        "on the way, 1,000 targets: 1.600 lies in 1.500 to 1.700",
+        "at the end, 3,000 targets: 1.150 lies in 1.050 to 1.200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        ((1000, 1.8), "1.800 is worse than 1.500 to 1.700"),
+        ((1000, 0.3), "0.300 is better than 1.500 to 1.700; is there a leak"),
+    ],
+)
+def test_a_run_that_does_not_fit(score, told):
+    verdict = judged(score, (3000, 1.15))
+    assert not verdict.fits
+    assert told in verdict.lines[0]
+    assert "lies in" in verdict.lines[1]
+
+
+def test_the_decay_is_not_compared_with_the_steady_part():
+    verdict = judged((1000, 1.6), (2500, 1.0), (3000, 1.15))
+    assert len(verdict.lines) == 2
+    assert verdict.fits
+
+
+def test_what_was_not_recorded_is_told():
+    verdict = judged((50, 9.0), (3000, 1.15))
+    assert verdict.fits
+    assert verdict.lines[0].endswith("50 targets: 9.000, not recorded")
+
+
+def test_a_run_outside_of_all_records():
+    with pytest.raises(ValueError, match="90,000 targets") as error:
+        judged((90_000, 0.8))
+    assert "100 to 1,000, 1,000 to 9,000" in str(error.value)
+
+
+def test_a_run_without_scores():
+    with pytest.raises(ValueError, match="none of 2 rows"):
+        check_my_run([{"targets": 3}] * 2, corpus="toys", bands=BANDS)
+
+
+def test_a_text_that_was_not_recorded():
+    with pytest.raises(ValueError, match=r"corpus='news'.*toys were"):
+        check_my_run([], corpus="news", bands=BANDS)
+
+
+def test_the_folder_of_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no log\.jsonl"):
+        check_my_run(tmp_path, corpus="toys", bands=BANDS)
+    lines = (json.dumps(row) for row in rows((100, 2.1), (3000, 1.15)))
+    (tmp_path / "log.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert check_my_run(tmp_path, corpus="toys", bands=BANDS).fits
+
+
+@pytest.mark.parametrize(
+    ("x", "value"), [(1, 5.0), (10, 6.0), (100, 7.0), (0.5, None), (101, None)]
+)
+def test_lines_over_the_logarithm(x, value):
+    found = interpolate([1, 100], [5.0, 7.0], x)
+    assert found == (value if value is None else pytest.approx(value))
+    assert interpolate([], [], x) is None
