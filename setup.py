@@ -32,7 +32,7 @@ setup(
     license="Apache-2.0",
     keywords=cfg["keywords"],
     packages=find_packages(include=["llm_from_scratch*"]),
-    package_data={"llm_from_scratch": ["*.txt", "models/**/*"]},
+    package_data={"llm_from_scratch": ["*.txt", "*.json", "models/**/*"]},
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),

@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,8 +23,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from llm_from_scratch.checkpoint import load_checkpoint
+from llm_from_scratch.data import TokenLoader, write_tokens
+from llm_from_scratch.devices import device_plan
 from llm_from_scratch.files import END, corpus_name, load_stories, write_atomic
 from llm_from_scratch.gpt import GPT, GPTConfig
+from llm_from_scratch.pretraining import TrainConfig, train
 from llm_from_scratch.tokenization import BPETokenizer
 
 FILE = Path(__file__).resolve().parent.parent / "runs" / "diary.json"
@@ -34,6 +39,7 @@ RULES = {
     "tokens": 40,
     "stories": 1000,  # held out, for the bits per byte
 }
+STEPS = 600  # of 16 windows of 256 tokens, for the pretraining chapter
 Told = tuple[nn.Module, BPETokenizer, str]
 
 
@@ -51,8 +57,33 @@ def untrained() -> Told:
     return model, tokenizer, "random weights: nothing is learned yet"
 
 
+def pretrained() -> Told:
+    "The same model after some minutes of the pretraining chapter's recipe."
+    model, tokenizer, _ = untrained()
+    plan = device_plan()
+    config = TrainConfig(steps=STEPS, lr=3e-3, evaluations=1)
+    documents = load_stories().split(END)
+    with tempfile.TemporaryDirectory() as folder, plan.activate():
+        path = Path(folder) / "stories"
+        file = write_tokens(path, map(str.strip, documents), tokenizer)
+        loader = TokenLoader(file, 16, 256)
+        train(model, loader, config, plan=plan)
+        del loader, file
+    read = STEPS * 16 * 256
+    about = f"the same GPT-2 after {read:,} tokens, with AdamW"
+    return model.float(), tokenizer, about
+
+
+def storyteller() -> Told:
+    "The model that the package brings."
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    return model, tokenizer, "the shipped storyteller, modern parts and all"
+
+
 ENTRIES: dict[str, Callable[[], Told]] = {  # in the order of the chapters
     "gpt": untrained,
+    "pretraining": pretrained,
+    "modern": storyteller,
 }
 
 
