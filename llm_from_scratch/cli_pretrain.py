@@ -7,11 +7,11 @@ works: `presets` puts it together.
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from . import terminal
-from .cli_options import Parser, UserError, add_command, whole
+from .cli_data import check_text
+from .cli_options import Parser, UserError, add_command, json_path, whole
 from .terminal import plural, tell
 
 
@@ -33,6 +33,25 @@ def add_pretrain(commands) -> None:
         help="a budget of time: coffee (7 minutes), hour, or gpu "
         "(default: coffee)",
     )
+    add_text(parser)
+    add_budget(parser)
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="run",
+        help="the folder of the run (default: %(default)s)",
+    )
+    old = parser.add_mutually_exclusive_group()
+    old.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out"
+    )
+    old.add_argument(
+        "--overwrite", action="store_true", help="replace the run in --out"
+    )
+
+
+def add_text(parser: Parser) -> None:
+    "What a model learns from."
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -48,19 +67,6 @@ def add_pretrain(commands) -> None:
         "--tokenizer",
         metavar="PATH",
         help="a tokenizer.json or a folder with one (default: train one)",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        default="run",
-        help="the folder of the run (default: %(default)s)",
-    )
-    add_budget(parser)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the run in --out"
     )
 
 
@@ -100,82 +106,70 @@ def positive(text: str) -> float:
 def pretrain(args: argparse.Namespace) -> int:
     "Train, and say what came of it."
     if args.valid and not args.data:
-        raise UserError("--valid needs --data")
-    from .devices import device_plan
-    from .presets import Corpus, find_preset
+        raise UserError(f"--valid {args.valid} needs --data, to train on")
+    paths = [check_text(name) for name in args.data or ()]
+    valid = check_text(args.valid) if args.valid else None
+    from .judging import RESULT
+    from .presets import Interrupted, Request
     from .presets import pretrain as run
 
-    preset = None
-    if args.preset or not args.resume:
-        preset = find_preset(args.preset or "coffee")
-    if args.minutes:
-        preset = replace(preset or find_preset("coffee"), minutes=args.minutes)
-    corpus = None
-    if args.data:
-        paths = [existing(name) for name in args.data]
-        corpus = Corpus(paths, existing(args.valid) if args.valid else None)
-    plan = None
-    if args.device or args.dtype or not args.resume:
-        dtype = as_dtype(args.dtype) if args.dtype else None
-        plan = device_plan(args.device, dtype)
+    names = ("preset", "minutes", "steps", "seed", "device")
+    asked = {name: getattr(args, name) for name in names}
+    asked |= read_values(args)
+    Request(**asked)  # cheap mistakes first
+    if paths:
+        from .corpus import Corpus
+
+        asked["corpus"] = Corpus(paths, valid)
+    finished = args.resume and (Path(args.out) / RESULT).is_file()
     shown = bool(sys.stderr and sys.stderr.isatty())
     options = {"resume": args.resume, "overwrite": args.overwrite}
+    options |= {"progress": shown} | ({"say": tell} if shown else {})
+    out = f'"{args.out}"' if " " in args.out else args.out
     try:
-        result = run(
-            args.out,
-            preset,
-            corpus=corpus,
-            tokenizer=read_tokenizer(args.tokenizer),
-            plan=plan,
-            steps=args.steps,
-            seed=args.seed,
-            progress=shown,
-            **options,
-        )
-    except KeyboardInterrupt:
-        if not (Path(args.out) / "latest").is_file():
-            raise
-        again = f"llmfs pretrain --out {args.out} --resume"
+        result = run(args.out, **asked, **options)
+    except Interrupted:
+        again = f"llmfs pretrain --out {out} --resume"
         return tell(f"interrupted; to go on: {again}", 130)
+    except ArithmeticError as error:  # `pretraining.NotFinite`
+        raise UserError(f"{error}; the run is kept in {out}") from error
+    if finished:
+        tell(f"{out} is finished; to train longer, begin a new run")
     for line in describe(result):
         print(line)
-    print(f'llmfs generate --model {args.out} "Once upon a time"')
+    print(f'try it: llmfs generate --model {out} "Once upon a time"')
     return 0
 
 
-def existing(name: str) -> Path:
-    "A path that names a file; `UserError` for others."
-    path = Path(name)
-    if not path.is_file():
-        raise UserError(f"there is no file {name}")
-    return path
+def read_values(args: argparse.Namespace) -> dict:
+    "Options that name something to load."
+    found = {}
+    if args.dtype:
+        import torch
 
+        found["dtype"] = getattr(torch, args.dtype)
+    if args.tokenizer is not None:
+        from .corpus import check_marker
+        from .tokenization import BPETokenizer
 
-def as_dtype(name: str):
-    "A dtype of torch."
-    import torch
-
-    return getattr(torch, name)
-
-
-def read_tokenizer(name: str | None):
-    "The tokenizer that was named, or None."
-    if name is None:
-        return None
-    from .cli_options import json_path
-    from .tokenization import BPETokenizer
-
-    return BPETokenizer.load(existing(str(json_path(name))))
+        path = check_text(str(json_path(args.tokenizer)))
+        found["tokenizer"] = BPETokenizer.load(path)
+        try:
+            check_marker(found["tokenizer"])
+        except ValueError as error:
+            raise UserError(f"--tokenizer {path}: {error}") from error
+    return found
 
 
 def describe(result: dict) -> list[str]:
-    "What `presets.conclude` found, in lines."
+    "What `judging.conclude` found, in lines."
     valid, train = result["valid"], result["train"]
     gap = valid["bits_per_byte"] - train["bits_per_byte"]
     minutes = result["seconds_of_steps"] / 60
+    size = terminal.size_in_words(round(1e6 * result["megabytes"]))
     lines = [
         f"{result['parameters']:,} parameters, {result['corpus']}, "
-        f"{result['megabytes']:.1f} MB, {result['epochs']:.2f} epochs, "
+        f"{size}, {result['epochs']:.2f} epochs, "
         f"{plural(result['steps'], 'step')} in {minutes:.1f} minutes "
         f"({result['seconds_in_all'] / 60:.1f} with all else)",
         f"held out: {valid['bits_per_byte']:.3f} {terminal.pick('±', '+-')} "
@@ -227,9 +221,9 @@ def judge(args: argparse.Namespace) -> None:
     "Measure a model, and print its score with an interval."
     from dataclasses import asdict
 
-    from .presets import judge_text
+    from .judging import judge_text
 
-    data = existing(args.data) if args.data else None
+    data = check_text(args.data) if args.data else None
     score, facts = judge_text(args.model, data, args.documents)
     if args.json:
         print(json.dumps(asdict(score) | facts, indent=2))

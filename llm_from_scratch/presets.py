@@ -8,24 +8,22 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
 
-from .checkpoint import STORYTELLER, load_checkpoint
-from .data import (
-    TokenLoader,
-    Windows,
-    read_stories,
-    split_by_hash,
-    write_tokens,
+from .corpus import (
+    Corpus,
+    check_marker,
+    growing,
+    open_prepared,
+    prepare,
+    quiet,
 )
+from .data import TokenLoader
 from .devices import (
     DevicePlan,
     check_choice,
@@ -33,23 +31,25 @@ from .devices import (
     device_plan,
     devices,
 )
-from .files import END, SEEDS, find_tinystories, make_story, write_atomic
+from .files import read_text
+from .judging import CARD, RESULT, conclude, measure
 from .modern import ModernConfig, ModernGPT, muon_and_adamw
 from .pretraining import TrainConfig, train
-from .run_folder import DATA, RunFolder, checksum
-from .scoring import Score, evaluate
-from .token_files import TokenFile
+from .run_folder import UNFINISHED, RunFolder
+from .token_files import read_header, tokenizer_hash
 from .tokenization import BPETokenizer
 
-LEAST = 200  # documents: fewer make no tokenizer and no validation
-MEMORISING = 0.1  # bits per byte: a wider gap is called that
-SAMPLE = 20_000_000  # bytes that a tokenizer is trained on, at most
+DATA = "data"  # the folder of a run's tokenizer and token files
+WATCHED = 200  # documents held out, at each checkpoint
+LONG = 2.0  # minutes from which on it pays to compile
+MANY = 300  # steps from which on it does
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     "A budget of time, and what fits into it."
 
+    name: str = "own"
     minutes: float  # on the clock of steps
     vocab_size: int = 4096  # tokens, at most
     window: int = 256  # tokens of a training window
@@ -60,12 +60,14 @@ class Preset:
     n_head: int = 4
     n_kv_head: int = 2
     mlp_width: int = 576
-    lr_muon: float = 0.02  # for the matrices in blocks
-    lr_adamw: float = 3e-3  # for tables and norms
+    lr_muon: float = 0.01  # for the matrices in blocks
+    lr_adamw: float = 6e-3  # for tables and norms
     weight_decay: float = 0.0  # of all matrices
     decay: float = 0.4  # share of the run in which the rate falls
-    stories: int = 40_000  # of the built-in world, if there is no text
     evaluations: int = 10
+    megabytes: float = 400.0  # of text to train on; more is left
+    stories: int = 100_000  # of the built-in world, if there is no text
+    accelerator: bool = False  # too much for a processor
 
     def __post_init__(self):
         for name in ("lr_muon", "lr_adamw", "weight_decay"):
@@ -92,6 +94,20 @@ class Preset:
             mlp_width=self.mlp_width,
         )
 
+    def train_config(
+        self,
+        steps: int | None = None,  # instead of the minutes
+    ) -> TrainConfig:
+        "Budget and schedule."
+        return TrainConfig(
+            steps=steps,
+            minutes=None if steps else self.minutes,
+            lr=self.lr_adamw,
+            weight_decay=self.weight_decay,
+            decay=self.decay,
+            evaluations=self.evaluations,
+        )
+
     def optimizer(
         self,
         plan: DevicePlan,  # in bfloat16, Muon is, too
@@ -104,9 +120,16 @@ class Preset:
 
 
 PRESETS = {
-    "coffee": Preset(minutes=7.0),
-    "hour": Preset(minutes=55.0, weight_decay=0.1, stories=200_000),
+    "coffee": Preset(name="coffee", minutes=7.0),
+    "hour": Preset(
+        name="hour",
+        minutes=55.0,
+        weight_decay=0.1,
+        megabytes=2500.0,
+        stories=400_000,
+    ),
     "gpu": Preset(
+        name="gpu",
         minutes=10.0,
         batch_size=64,
         window=512,
@@ -115,7 +138,9 @@ PRESETS = {
         n_head=12,
         n_kv_head=4,
         mlp_width=2048,
-        stories=200_000,
+        megabytes=2500.0,
+        stories=400_000,
+        accelerator=True,
     ),
 }
 
@@ -128,290 +153,273 @@ def find_preset(
     return PRESETS[name]
 
 
-class Corpus:
-    "Documents to train on and documents held out, from files or built in."
+class Interrupted(KeyboardInterrupt):
+    "Ctrl-C while a model was trained; the run can go on."
 
-    def __init__(
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    "What is asked of a run. None: what it recorded, else the usual."
+
+    preset: Preset | str | None = None  # or its name; usually coffee
+    minutes: float | None = None  # instead of the preset's
+    steps: int | None = None  # instead of minutes
+    seed: int | None = None  # of weights and order; usually 0
+    corpus: Corpus | None = None  # usually what this machine has
+    tokenizer: BPETokenizer | None = None  # usually one is trained
+    plan: DevicePlan | None = None  # usually measured, for:
+    device: str | None = None  # usually the fastest
+    dtype: torch.dtype | None = None  # usually what is faster
+
+    def __post_init__(self):
+        if self.minutes is not None and self.steps is not None:
+            raise ValueError(
+                f"minutes={self.minutes} and steps={self.steps}: give one"
+            )
+        if isinstance(self.preset, str):
+            object.__setattr__(self, "preset", find_preset(self.preset))
+        if self.tokenizer is not None:
+            check_marker(self.tokenizer)
+
+    def budget(
         self,
-        paths: list[Path] | None = None,  # None: what this machine has
-        valid: Path | None = None,  # None: TinyStories' own, or a share
-        stories: int = 40_000,  # of the built-in world
-    ):
-        """Find the text; nothing is read yet.
+        before: dict,  # of `RunFolder.facts`; {}: a new run
+    ) -> tuple[Preset, int | None]:  # and steps, None: minutes
+        "What to do for how long."
+        preset, steps = self.preset, self.steps
+        if before:
+            preset = preset or read_preset(before["preset"])
+            if not (steps or self.minutes):
+                steps = before["train"]["steps"]
+        preset = preset or find_preset("coffee")
+        if self.minutes is not None:
+            preset = replace(preset, minutes=self.minutes)
+        return preset, steps
 
-        Raises `FileNotFoundError` for a file that is not there.
-        """
-        for path in [*(paths or []), *([valid] if valid else [])]:
-            if not Path(path).is_file():
-                raise FileNotFoundError(f"there is no file {path}")
-        self.paths, self.valid, self.stories = paths, valid, stories
-        self.name = ", ".join(Path(path).name for path in paths or [])
-        if not paths:
-            found = [find_tinystories(x) for x in ("train", "valid")]
-            self.name = "the built-in story world"
-            if all(found):
-                self.name = "TinyStories"
-                self.paths, self.valid = found[:1], valid or found[1]
+    def facts(
+        self,
+        before: dict,  # of `RunFolder.facts`; {}: a new run
+    ) -> dict:  # JSON can hold it
+        "What this says of a run, and a resumed one must share."
+        preset, steps = self.budget(before)
+        seed = before.get("seed", 0) if self.seed is None else self.seed
+        config = asdict(preset.train_config(steps))
+        facts = {"preset": asdict(preset), "train": config, "seed": seed}
+        if self.corpus:
+            facts["text"] = self.corpus.facts()
+        if self.tokenizer:
+            facts["tokenizer"] = tokenizer_hash(self.tokenizer)
+        if self.plan:
+            facts["plan"] = write_plan(self.plan)
+        elif before:
+            given = {"device": self.device, "dtype": self.dtype}
+            told = {key: x for key, x in given.items() if x is not None}
+            facts["plan"] = before["plan"] | as_words(told)
+        return facts
 
-    def documents(self) -> tuple[Iterator[str], Iterator[str]]:
-        """Documents to train on, and those held out, each once.
-
-        Of files without a validation file, every document is on the
-        side that its text decides, one in twenty held out.
-        """
-        if not self.paths:
-            first, limit = SEEDS["train"][0], SEEDS["valid"][0]
-            n = min(self.stories, limit - first)
-            held = range(limit, limit + 1000)
-            return map(make_story, range(first, first + n)), map(
-                make_story, held
+    def choose_plan(
+        self,
+        say: Callable[[str], None],  # is told what begins
+    ) -> DevicePlan:
+        "For a new run. Raises `ValueError` if it needs what is not here."
+        preset, steps = self.budget({})
+        here = devices()
+        device = self.plan.device if self.plan else self.device or here[0]
+        if preset.accelerator and device == "cpu":
+            names = [name for name, x in PRESETS.items() if not x.accelerator]
+            raise ValueError(
+                f"preset={preset.name} needs an accelerator; device={device} "
+                f"is none, here are: {', '.join(here)}. Choose preset="
+                + " or ".join(names)
             )
-        read = chain.from_iterable(map(read_stories, self.paths))
-        if self.valid:
-            return read, read_stories(self.valid)
-        texts = list(read)
-        sides = split_by_hash(texts, valid_share=0.05)
-        train, valid = ([texts[i] for i in side] for side in sides)
-        return iter(train), iter(valid)
-
-    def facts(self) -> dict:  # JSON can hold it
-        "What a resumed run must find again: names and contents."
-        files = [*(self.paths or []), *([self.valid] if self.valid else [])]
-        sums = [checksum(Path(path)) for path in files]
-        return {"corpus": self.name, "sha256": sums or [self.stories]}
-
-
-def prepare(
-    corpus: Corpus | None,  # where text comes from; None: files are there
-    folder: Path,  # gets a tokenizer and token files; old ones are used
-    *,
-    tokenizer: BPETokenizer | None = None,  # None: one is trained
-    vocab_size: int = 4096,  # of that one, at most
-    progress: bool = True,  # show bars
-) -> tuple[BPETokenizer, TokenFile, TokenFile]:  # and train, valid
-    """Train a tokenizer and write token files, each whole or not at all.
-
-    Raises `ValueError` if there is too little text.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = folder / "tokenizer.json"
-    if saved.is_file() and tokenizer is None:
-        tokenizer = BPETokenizer.load(saved)
-    paths = {side: folder / f"{side}.json" for side in ("train", "valid")}
-    if tokenizer is None or not all(map(Path.is_file, paths.values())):
-        documents = dict(zip(paths, corpus.documents(), strict=True))
-        if tokenizer is None:
-            documents["train"], sample = sampled(documents["train"])
-            tokenizer = BPETokenizer.train(
-                sample, vocab_size, special_tokens=[END]
-            )
-        tokenizer.save(saved, overwrite=True)
-        for side, texts in documents.items():
-            options = {"overwrite": True, "progress": progress}
-            source = f"{corpus.name}, {side}"
-            write_tokens(
-                paths[side], texts, tokenizer, source=source, **options
-            )
-    train, valid = (TokenFile(path, tokenizer) for path in paths.values())
-    return tokenizer, train, valid
-
-
-def sampled(
-    documents: Iterator[str],  # a stream
-) -> tuple[Iterator[str], list[str]]:  # the same stream; its beginning
-    "Take enough text for a tokenizer, and put it back."
-    sample, size = [], 0
-    for text in documents:
-        sample.append(text)
-        size += len(text)
-        if size >= SAMPLE:
-            break
-    if len(sample) < LEAST:
-        raise ValueError(
-            f"there are {len(sample)} documents, too few for a tokenizer "
-            f"and a model: give at least {LEAST}, each ended by {END}"
-        )
-    return chain(sample, documents), sample
-
-
-def measure(
-    model: nn.Module,  # with a `config`
-    file: TokenFile,  # documents
-    n_documents: int = 1000,  # the first so many, at most
-) -> Score:  # bits per byte with an interval
-    "The book's metric: a document a window, cut at the context."
-    n, length = min(n_documents, len(file)), model.config.context_len
-    options = {"mode": "documents", "shuffle": False, "epochs": 1}
-    loader = TokenLoader(file, 8, length, n_documents=n, **options)
-    return evaluate(model, loader, file.document_bytes(n, length))
+        plan = self.plan
+        if plan is None:
+            say("measuring what computes fastest")
+            plan = device_plan(self.device, self.dtype)
+        long = steps >= MANY if steps else preset.minutes >= LONG
+        return replace(plan, compile=plan.compile and long)
 
 
 def pretrain(
     folder: str | Path,  # of the run
-    preset: Preset | None = None,  # None: coffee, or that of the run
+    preset: Preset | str | None = None,  # as all below: see `Request`
     *,
-    corpus: Corpus | None = None,  # None: what this machine has
-    tokenizer: BPETokenizer | None = None,  # None: one is trained
-    plan: DevicePlan | None = None,  # None: measured
-    steps: int | None = None,  # instead of the preset's minutes
-    seed: int | None = None,  # of weights and order; None: 0
     resume: bool = False,  # go on with the run in the folder
     overwrite: bool = False,  # replace a run that is in the folder
     progress: bool = True,  # show bars
+    say: Callable[[str], None] = quiet,  # is told what begins
     watch: Callable | None = None,  # is given all rows after each step
+    **wishes,  # further fields of `Request`
 ) -> dict:  # scores, text, cost: also in `result.json`
     """Train a tokenizer and a model on stories, and write both.
 
-    A run that goes on takes what is not given from its own records.
-    Raises what `train` raises, before anything is written.
+    A run that goes on must be asked for what it recorded, or not at
+    all; of a finished one the result is read. Raises `Interrupted` for
+    Ctrl-C in training, what `train` raises, and, before anything is
+    written, `ValueError` and `OSError` for what cannot be.
     """
-    folder, start = Path(folder).expanduser(), time.perf_counter()
-    store = RunFolder(folder)
-    before = store.facts() if resume else {}
-    if before:
-        preset = preset or Preset(**before["preset"])
-        seed = before["seed"] if seed is None else seed
-        steps = steps or before["train"]["steps"]
-        plan = plan or recorded_plan(before["plan"])
-    preset = preset or PRESETS["coffee"]
-    plan, seed = plan or device_plan(), seed or 0
-    if corpus is None and not resume:
-        corpus = Corpus(stories=preset.stories)
-    facts = {"preset": asdict(preset), "seed": seed, "plan": as_data(plan)}
-    facts["text"] = corpus.facts() if corpus else before["text"]
+    request, start = Request(preset=preset, **wishes), time.perf_counter()
+    store, told = RunFolder(folder), {"progress": progress, "say": say}
+    if resume and overwrite:
+        raise ValueError("resume=True and overwrite=True: give one")
     if resume:
-        store.check(facts)
+        facts = recall(store, request)
+        if (store.path / RESULT).is_file():
+            return json.loads(read_text(store.path / RESULT))
     else:
         store.check_new(overwrite=overwrite)
-        shutil.rmtree(folder / DATA, ignore_errors=True)
-    sizes = {"vocab_size": preset.vocab_size, "progress": progress}
-    tokenizer, *files = prepare(
-        corpus, folder / DATA, tokenizer=tokenizer, **sizes
-    )
+        facts = begin(store, request, **told)
+    prepared = open_prepared(store.path / DATA)
+    try:
+        rows = carry_out(store, facts, prepared, watch=watch, **told)
+        say("judging the best checkpoint")
+        plan = read_plan(facts["plan"])
+        return conclude(store, rows, facts, prepared, plan, start)
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(store.path)) from error
+
+
+def begin(
+    store: RunFolder,  # may be begun
+    request: Request,  # what is wanted
+    *,
+    progress: bool,  # show bars
+    say: Callable[[str], None],  # is told what begins
+) -> dict:  # what the run will have in common with those that resume it
+    "Prepare text; then, all at once, the folder is that of the new run."
+    start, (preset, _) = time.perf_counter(), request.budget({})
+    if request.corpus is None:
+        corpus = Corpus(stories=preset.stories)
+        request = replace(request, corpus=corpus)
+    request = replace(request, plan=request.choose_plan(say))
+    facts, data = request.facts({}), store.path / DATA
+    with growing(data) as new:
+        prepare(
+            request.corpus,
+            new,
+            tokenizer=request.tokenizer,
+            vocab_size=preset.vocab_size,
+            megabytes=preset.megabytes,
+            progress=progress,
+            say=say,
+        )
+        check_batch(preset, new)
+        for name in (RESULT, CARD):
+            (store.path / name).unlink(missing_ok=True)
+        shutil.rmtree(data, ignore_errors=True)
+        facts["prepared"] = round(time.perf_counter() - start, 1)
+        store.start(facts, overwrite=True)
+        new.rename(data)
+    for rest in store.path.glob(f"{UNFINISHED}*"):  # of a kill
+        shutil.rmtree(rest, ignore_errors=True)
+    return facts
+
+
+def check_batch(
+    preset: Preset,  # whose batches are wanted
+    folder: Path,  # of `prepare`
+) -> None:
+    "Raise `ValueError` for less text than one batch."
+    n = read_header(folder / "train")[1]["n_tokens"]
+    if n <= preset.batch_size * preset.window:
+        raise ValueError(
+            f"the text to train on has {n} tokens, less than one batch of "
+            f"{preset.batch_size} windows of {preset.window} tokens: give "
+            "more text"
+        )
+
+
+def recall(
+    store: RunFolder,  # of a run that was begun
+    request: Request,  # what is wanted now
+) -> dict:  # what the run was begun with
+    "Raise `ValueError` if something else is wanted, or is not here."
+    before = store.facts()
+    lost = {"preset", "train", "seed", "plan", "text"} - before.keys()
+    if lost:
+        raise ValueError(
+            f"{store.path} was not begun by pretrain: its run.json has no "
+            f"{', '.join(sorted(lost))}; resume it with the code it was "
+            "begun with"
+        )
+    store.check(request.facts(before))
+    device, here = before["plan"]["device"], devices()
+    if device not in here:
+        raise ValueError(
+            f"{store.path} was begun on device={device}, here are: "
+            f"{', '.join(here)}; go on where it was, or begin a new run"
+        )
+    return before
+
+
+def carry_out(
+    store: RunFolder,  # of a run that was begun
+    facts: dict,  # of it
+    prepared: tuple,  # tokenizer, text to train on, text held out
+    *,
+    progress: bool,  # show bars
+    say: Callable[[str], None],  # is told what begins
+    watch: Callable | None,  # is given all rows after each step
+) -> list[dict]:  # a row a step
+    "Train, from the newest checkpoint on if there is one."
+    tokenizer, text, held_out = prepared
+    preset, plan = read_preset(facts["preset"]), read_plan(facts["plan"])
+    seed, config = facts["seed"], TrainConfig(**facts["train"])
+    sizes = preset.model_config(len(tokenizer))
     random = torch.Generator().manual_seed(seed)
-    config = preset.model_config(len(tokenizer.vocab))
-    budget = {"steps": steps} if steps else {"minutes": preset.minutes}
-    rest = {"decay": preset.decay, "evaluations": preset.evaluations}
-    rows = train(
-        plan.compile_blocks(ModernGPT(config, generator=random)),
-        TokenLoader(files[0], preset.batch_size, preset.window, seed=seed),
-        TrainConfig(**budget, **rest),
+    model = ModernGPT(sizes, generator=random)
+    say("compiling the model" if plan.compile else "training")
+    shared = ("preset", "seed", "plan", "text", "prepared")
+    return train(
+        plan.compile_blocks(model),
+        TokenLoader(text, preset.batch_size, preset.window, seed=seed),
+        config,
         make=preset.optimizer(plan),
-        validate=partial(measure, file=files[1], n_documents=200),
+        validate=partial(measure, file=held_out, n_documents=WATCHED),
         plan=plan,
-        folder=folder,
-        resume=resume,
-        overwrite=overwrite,
+        folder=store.path,
+        resume="model" in store.facts(),  # which `train` records
+        overwrite=True,
         tokenizer=tokenizer,
-        facts=facts,
+        facts={name: facts[name] for name in shared},
         watch=watch,
         progress=progress,
     )
-    seconds = time.perf_counter() - start
-    return conclude(folder, rows, files, facts, plan, seconds)
 
 
-def as_data(
+def as_words(
+    facts: dict,  # perhaps with a dtype
+) -> dict:  # JSON can hold it
+    "Call a dtype by its name."
+    return {
+        key: str(x).removeprefix("torch.") if key == "dtype" else x
+        for key, x in facts.items()
+    }
+
+
+def write_plan(
     plan: DevicePlan,  # any
 ) -> dict:  # JSON can hold it
-    "The choices of a plan."
-    data = dict(vars(plan))
-    del data["seconds"]
-    return data | {"dtype": str(plan.dtype).removeprefix("torch.")}
+    "The choices of a plan, without what was measured."
+    return as_words({k: x for k, x in vars(plan).items() if k != "seconds"})
 
 
-def recorded_plan(
-    data: dict,  # of `as_data`
-) -> DevicePlan:  # the same, as far as this machine can
-    "The plan that a run was started with, so that it goes on alike."
-    plan = DevicePlan(**data | {"dtype": getattr(torch, data["dtype"])})
-    if plan.device not in devices():
+def read_plan(
+    data: dict,  # of `write_plan`
+) -> DevicePlan:
+    "The plan that was written."
+    return DevicePlan(**data | {"dtype": getattr(torch, data["dtype"])})
+
+
+def read_preset(
+    data: dict,  # of `asdict`
+) -> Preset:
+    "Raise `ValueError` for the preset of another version."
+    known = {field.name for field in fields(Preset)}
+    if other := {*data} ^ known:
         raise ValueError(
-            f"the run was started on device={plan.device!r}, which is not "
-            f"here: {devices()}; go on where it was, or start a new run"
+            f"the run's preset differs in {', '.join(sorted(other))} from "
+            "what this version of the package knows; resume it with the "
+            "version it was begun with"
         )
-    return plan
-
-
-def conclude(
-    folder: Path,  # of the run
-    rows: list[dict],  # its log
-    files: list[TokenFile],  # to train on, held out
-    facts: dict,  # of the run
-    plan: DevicePlan,  # how it was computed
-    seconds: float,  # that all took, in this process
-) -> dict:  # what was found
-    "Judge the best checkpoint, and write down what it is and what it cost."
-    model, _, meta = load_checkpoint(folder, dtype=plan.dtype)
-    plan.place(model)
-    scores = {
-        side: measure(model, file)
-        for side, file in zip(("train", "valid"), files, strict=True)
-    }
-    tokens, last = len(files[0].tokens), rows[-1]
-    result = {
-        "corpus": facts["text"]["corpus"],
-        "valid": asdict(scores["valid"]),
-        "train": asdict(scores["train"]),
-        "memorising": gap(scores) > MEMORISING,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "best_step": meta["step"],
-        "steps": last["step"],
-        "targets": last["targets"],
-        "epochs": round(last["targets"] / tokens, 3),
-        "megabytes": files[0].header["text_bytes"] / 1e6,
-        "truncated": truncated(files[1], model.config.context_len),
-        "seconds_of_steps": last["seconds"],
-        "seconds_in_all": round(seconds, 1),
-        "plan": f"{plan.device}, {plan.name}",
-        "compile": plan.compile,
-        "threads": torch.get_num_threads(),
-    }
-    write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
-    return result
-
-
-def truncated(
-    file: TokenFile,  # documents
-    context_len: int,  # of the model
-) -> int:  # documents of `measure` that are cut
-    "How many documents are not judged to their end."
-    n = min(1000, len(file))
-    return Windows(file, context_len, "documents", n).waste()["truncated"]
-
-
-def gap(scores: dict[str, Score]) -> float:
-    "Bits per byte between text held out and text seen."
-    return scores["valid"].bits_per_byte - scores["train"].bits_per_byte
-
-
-def judge_text(
-    source: str | Path | None = None,  # a model; None: the storyteller
-    path: Path | None = None,  # a text; None: validation stories here
-    n_documents: int = 1000,  # the first so many, at most
-) -> tuple[Score, dict]:  # and what was judged on
-    """Score a model on text of any length, one document after another.
-
-    Raises `ValueError` for a model without a tokenizer and for a text
-    without two documents.
-    """
-    model, tokenizer, _ = load_checkpoint(source or STORYTELLER)
-    if tokenizer is None:
-        raise ValueError(f"{source} holds no tokenizer.json to read text by")
-    corpus = Corpus([path], path) if path else Corpus()
-    documents = list(islice(corpus.documents()[1], n_documents))
-    if len(documents) < 2:
-        raise ValueError(
-            f"{corpus.name} holds {len(documents)} documents: an interval "
-            "needs two or more"
-        )
-    plan = device_plan()
-    model = plan.prepare(model)
-    with TemporaryDirectory() as folder, plan.activate():
-        file = write_tokens(Path(folder) / "text", documents, tokenizer)
-        score = measure(model, file, n_documents)
-        cut = truncated(file, model.config.context_len)
-        del file  # unmaps it, so that the folder can go on Windows
-    length = model.config.context_len
-    facts = {"text": corpus.name, "truncated": cut, "context_len": length}
-    return score, facts
+    return Preset(**data)

@@ -25,7 +25,7 @@ from .token_files import tokenizer_hash
 STATE = "trainer.pt"  # what is needed to go on, beside the model's files
 SUMS = "checksums.json"  # of the other files, so written last
 KEPT = 2  # checkpoints besides the best
-DATA = "data"  # token files of the run, which may be there before it
+UNFINISHED = ".llmfs-"  # how names of what a kill may leave begin
 
 
 class RunFolder:
@@ -73,7 +73,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder")
-        names = {x.name for x in self.path.glob("*")} - {DATA}
+        found = (x.name for x in self.path.glob("*"))
+        names = {name for name in found if not name.startswith(UNFINISHED)}
         if names and "run.json" not in names:
             raise FileExistsError(
                 f"{self.path} exists and is no training run, so nothing "
@@ -86,13 +87,19 @@ class RunFolder:
             )
 
     def facts(self) -> dict:
-        "What the run was started with. Raises `FileNotFoundError`."
+        """What the run was started with.
+
+        Raises `FileNotFoundError`, and `ValueError` for a broken file.
+        """
         path = self.path / "run.json"
         if not path.is_file():
             raise FileNotFoundError(
                 f"{self.path} holds no training run to resume"
             )
-        return json.loads(read_text(path))
+        try:
+            return dict(json.loads(read_text(path)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is broken: {error}") from error
 
     def check(
         self,
