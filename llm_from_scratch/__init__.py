@@ -13,15 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors; at run time see __getattr__
+    from .checkpoint import load_checkpoint as load
     from .data import TokenFile, TokenLoader, write_tokens
     from .files import load_stories
+    from .generation import generate, stream
     from .gpt import GPT, GPTConfig, load_gpt2
+    from .modern import ModernConfig, ModernGPT
+    from .presets import pretrain
+    from .pretraining import TrainConfig, train
     from .stories import StoryWorld
     from .tokenization import BPETokenizer, train_bpe
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_HOMES = {  # name → module, or module.name where it is called otherwise
     "BPETokenizer": "tokenization",
     "train_bpe": "tokenization",
     "load_stories": "files",
@@ -32,17 +37,33 @@ _HOMES = {
     "GPT": "gpt",
     "GPTConfig": "gpt",
     "load_gpt2": "gpt",
+    "load": "checkpoint.load_checkpoint",
+    "ModernConfig": "modern",
+    "ModernGPT": "modern",
+    "TrainConfig": "pretraining",
+    "train": "pretraining",
+    "pretrain": "presets",
+    "generate": "generation",
+    "stream": "generation",
 }
 __all__ = [
     "GPT",
     "BPETokenizer",
     "GPTConfig",
+    "ModernConfig",
+    "ModernGPT",
     "StoryWorld",
     "TokenFile",
     "TokenLoader",
+    "TrainConfig",
     "__version__",
+    "generate",
+    "load",
     "load_gpt2",
     "load_stories",
+    "pretrain",
+    "stream",
+    "train",
     "train_bpe",
     "write_tokens",
 ]
@@ -52,7 +73,8 @@ def __getattr__(name: str):
     "Import a public name from its module when it is first asked for."
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    home, _, own = _HOMES[name].partition(".")
+    return getattr(import_module(f".{home}", __name__), own or name)
 
 
 def __dir__() -> list[str]:
