@@ -6,7 +6,8 @@ out again. Every arm is run from several seeds, which draw the weights
 and the order of the text. The score is bits per byte on stories not
 seen.
 
-    python -m bench.ablations             all that is missing in the record
+    python -m bench.ablations             all that is missing in the record:
+                                          rates of learning, then the arms
     python -m bench.ablations rotary muon only these arms
     python -m bench.ablations --quick     a few steps of each; no record
 
@@ -196,9 +197,9 @@ class Texts:
             write_tokens(path, source, self.tokenizer)
             self.files[split] = TokenFile(path, self.tokenizer)
 
-    def score(self, model: nn.Module, split: str = "valid") -> float:
+    def score(self, model: nn.Module) -> float:
         "Bits per byte of stories, one a window, cut at the context."
-        file, n = self.files[split], HELD_OUT
+        file, n = self.files["valid"], HELD_OUT
         context = model.config.context_len
         batches = TokenLoader(
             file,
@@ -242,7 +243,6 @@ def run(
     return {
         "seed": seed,
         "valid": round(texts.score(model), 4),
-        "train": round(texts.score(model, "train"), 4),
         "parameters": sum(p.numel() for p in learned),
         "seconds": round(seconds, 1),
         "losses": [round(statistics.fmean(x), 3) for x in groups],
@@ -319,6 +319,17 @@ def main() -> None:
                 result = {"settings": settings(steps), **found}
                 record("ablations", texts.about, result)
 
+        for kind, rates in RATES.items() if "rates" in wanted else ():
+            for rate in rates:
+                key = f"{kind} {rate:g}"
+                if key in found["rates"]:
+                    continue
+                option = {"lr" if kind == "adamw" else "lr_muon": rate}
+                muon = kind == "muon"
+                result = run(gpt2(), muon, SEEDS[0], texts, steps, **option)
+                found["rates"][key] = result["valid"]
+                print(key, result["valid"], flush=True)
+                keep()
         for seed in SEEDS[:1] if options.quick else SEEDS:
             for name in [x for x in ARMS if x in wanted]:
                 label, make_model, muon = ARMS[name]
@@ -330,17 +341,6 @@ def main() -> None:
                 arm["runs"].append(result)
                 print(name, result["valid"], result["seconds"], flush=True)
                 summary(arm)
-                keep()
-        for kind, rates in RATES.items() if "rates" in wanted else ():
-            for rate in rates:
-                key = f"{kind} {rate:g}"
-                if key in found["rates"]:
-                    continue
-                option = {"lr" if kind == "adamw" else "lr_muon": rate}
-                muon = kind == "muon"
-                result = run(gpt2(), muon, SEEDS[0], texts, steps, **option)
-                found["rates"][key] = result["valid"]
-                print(key, result["valid"], flush=True)
                 keep()
     rows = [("arm", "bits per byte", "± seeds", "gain", "parameters")]
     for arm in found["arms"].values():

@@ -180,32 +180,6 @@ class SquaredReLU(MLP):
         x = F.relu(self.up(x)).square()  # (B, T, M)
         return self.down(x)  # (B, T, C)
 
-# %% ../nbs/11_modern.ipynb #config-keys
-_FORMAT_VERSION = 1  # of what we write beside Hugging Face's keys
-_OWN = "llm_from_scratch"  # our key, and a model that only we can read
-_KEYS = {  # ours: the name in Hugging Face's config.json
-    "vocab_size": "vocab_size",
-    "context_len": "max_position_embeddings",
-    "n_layer": "num_hidden_layers",
-    "n_head": "num_attention_heads",
-    "n_embd": "hidden_size",
-    "mlp_width": "intermediate_size",
-    "n_kv_head": "num_key_value_heads",
-    "head_size": "head_dim",
-    "rope_base": "rope_theta",
-    "rope_scaling": "rope_scaling",
-    "norm_eps": "rms_norm_eps",
-    "attention_bias": "attention_bias",
-    "dropout": "attention_dropout",
-    "tied": "tie_word_embeddings",
-}
-_FIXED_KEYS = {  # what this class computes; other values are refused
-    "hidden_act": "silu",
-    "mlp_bias": False,
-    "use_sliding_window": False,
-    "partial_rotary_factor": 1.0,
-}
-
 # %% ../nbs/11_modern.ipynb #config
 @dataclass(frozen=True, kw_only=True)
 class ModernConfig(GPTConfig):
@@ -277,6 +251,32 @@ class ModernConfig(GPTConfig):
         found = {ours: data.get(key) for ours, key in items}
         given = {ours: x for ours, x in found.items() if x is not None}
         return cls(**own | given)
+
+# %% ../nbs/11_modern.ipynb #config-keys
+_FORMAT_VERSION = 1  # of what we write beside Hugging Face's keys
+_OWN = "llm_from_scratch"  # our key, and a model that only we can read
+_KEYS = {  # ours: the name in Hugging Face's config.json
+    "vocab_size": "vocab_size",
+    "context_len": "max_position_embeddings",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "mlp_width": "intermediate_size",
+    "n_kv_head": "num_key_value_heads",
+    "head_size": "head_dim",
+    "rope_base": "rope_theta",
+    "rope_scaling": "rope_scaling",
+    "norm_eps": "rms_norm_eps",
+    "attention_bias": "attention_bias",
+    "dropout": "attention_dropout",
+    "tied": "tie_word_embeddings",
+}
+_FIXED_KEYS = {  # what this class computes; other values are refused
+    "hidden_act": "silu",
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "partial_rotary_factor": 1.0,
+}
 
 # %% ../nbs/11_modern.ipynb #config-reading
 def read_settings(
