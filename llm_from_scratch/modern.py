@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RMSNorm', 'rotary_frequencies', 'rotary_table', 'rotate', 'stretch', 'SwiGLU', 'SquaredReLU', 'ModernConfig',
            'read_settings', 'GroupedAttention', 'ModernBlock', 'ModernGPT', 'orthogonalize', 'Muon', 'Together',
-           'muon_and_adamw', 'modern_tensors', 'save_modern', 'load_modern', 'check_stored']
+           'muon_and_adamw', 'modern_tensors', 'save_modern', 'check_stored', 'load_modern']
 
 # %% ../nbs/11_modern.ipynb #imports
 import json
@@ -459,11 +459,9 @@ class ModernGPT(nn.Module):
         positions: Tensor,  # whole numbers, (B, T)
     ) -> Tensor:  # for `rotate`, (2, B, 1, T, D)
         "Look up a table that is made anew in another dtype or place."
-        c, like = self.config, self.token_embedding.weight
-        if self._table is None or (
-            (self._table.dtype, self._table.device)
-            != (like.dtype, like.device)
-        ):
+        c, like, old = self.config, self.token_embedding.weight, self._table
+        wanted = like.dtype, like.device
+        if old is None or (old.dtype, old.device) != wanted:
             how = {"base": c.rope_base, "scaling": c.rope_scaling}
             table = rotary_table(c.context_len, c.head_size, **how)
             self._table = table.to(like)
@@ -677,6 +675,30 @@ def save_modern(
         save_file(modern_tensors(model), path, metadata={"format": "pt"})
     return Path(folder)
 
+# %% ../nbs/11_modern.ipynb #check-stored
+def check_stored(
+    wanted: dict[str, Tensor],  # of `modern_tensors`
+    stored: dict[str, object],  # of `open_tensors`
+) -> None:
+    "Raise `ValueError` that lists what is missing, misshapen or too much."
+    shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
+    found = {
+        name: part.get_shape()
+        for name, part in stored.items()
+        if name in wanted or not name.endswith(("inv_freq", "lm_head.weight"))
+    }
+    faults = [
+        f"{name} is {found.get(name, 'missing')}, not {shapes.get(name)}"
+        for name in sorted(shapes.keys() | found.keys())
+        if shapes.get(name) != found.get(name)
+    ]
+    if faults:
+        shown = faults[:5] + ["…"] * (len(faults) > 5)
+        raise ValueError(
+            f"tensors and configuration differ in {len(faults)}: "
+            + "; ".join(shown)
+        )
+
 # %% ../nbs/11_modern.ipynb #load
 def load_modern(
     source: str | Path,  # a folder, or owner/name on the hub
@@ -702,27 +724,3 @@ def load_modern(
         for name, tensor in modern_tensors(model).items():
             tensor.copy_(stored[name][...])
     return model
-
-
-def check_stored(
-    wanted: dict[str, Tensor],  # of `modern_tensors`
-    stored: dict[str, object],  # of `open_tensors`
-) -> None:
-    "Raise `ValueError` that lists what is missing, misshapen or too much."
-    shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
-    found = {
-        name: part.get_shape()
-        for name, part in stored.items()
-        if name in wanted or not name.endswith(("inv_freq", "lm_head.weight"))
-    }
-    faults = [
-        f"{name} is {found.get(name, 'missing')}, not {shapes.get(name)}"
-        for name in sorted(shapes.keys() | found.keys())
-        if shapes.get(name) != found.get(name)
-    ]
-    if faults:
-        shown = faults[:5] + ["…"] * (len(faults) > 5)
-        raise ValueError(
-            f"tensors and configuration differ in {len(faults)}: "
-            + "; ".join(shown)
-        )
