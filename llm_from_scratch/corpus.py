@@ -7,6 +7,7 @@ models or of how long they are trained.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,12 @@ SHARE = 0.05  # of documents, held out where no file is
 SAMPLE = 20_000_000  # bytes that a tokenizer is trained on, at most
 BUILT_IN = "the built-in story world"
 SIDES = ("train", "valid")
+
+
+def quiet(
+    text: str,  # what begins
+) -> None:
+    "Tell nobody."
 
 
 class Corpus:
@@ -72,7 +79,8 @@ class Corpus:
 
     def documents(
         self,
-        megabytes: float = math.inf,  # to train on, about; the rest is left
+        megabytes: float = math.inf,  # read, about; the rest is left
+        say: Callable[[str], None] = quiet,  # is told if some is left
     ) -> tuple[Iterator[str], Iterator[str]]:
         """Documents to train on, and those held out, each once.
 
@@ -80,14 +88,15 @@ class Corpus:
         side that its text decides, one in twenty held out. Raises
         `ValueError` if there are too few.
         """
-        most = megabytes * 1e6
+        told = f"took {megabytes:g} MB of text, enough for this budget"
+        limit = partial(limited, most=megabytes * 1e6, then=lambda: say(told))
         if not self.paths:
-            first, limit = SEEDS["train"][0], SEEDS["valid"][0]
-            seeds = range(first, min(first + self.stories, limit))
-            held = range(limit, limit + HELD_OUT)
-            return limited(map(make_story, seeds), most), map(make_story, held)
+            first, end = SEEDS["train"][0], SEEDS["valid"][0]
+            seeds = range(first, min(first + self.stories, end))
+            held = range(end, end + HELD_OUT)
+            return limit(map(make_story, seeds)), map(make_story, held)
         read = chain.from_iterable(map(read_stories, self.paths))
-        read = limited(enough(read, self.name, LEAST), most)
+        read = limit(enough(read, self.name, LEAST))
         if self.valid:
             held = read_stories(self.valid)
             return read, enough(held, self.valid.name, 2)
@@ -122,6 +131,7 @@ def enough(
 def limited(
     documents: Iterator[str],  # a stream
     most: float,  # bytes
+    then: Callable[[], None] | None = None,  # is called if some is left
 ) -> Iterator[str]:  # its beginning
     "End a stream with the document that makes it long enough."
     size = 0
@@ -129,13 +139,9 @@ def limited(
         yield text
         size += len(text.encode())
         if size >= most:
+            if then and next(documents, None) is not None:
+                then()
             return
-
-
-def quiet(
-    text: str,  # what begins
-) -> None:
-    "Tell nobody."
 
 
 def check_marker(
@@ -179,7 +185,8 @@ def prepare(
 ) -> None:
     "Train a tokenizer and write tokens. Raises what `documents` raises."
     say(f"reading {corpus.name}")
-    documents = dict(zip(SIDES, corpus.documents(megabytes), strict=True))
+    both = corpus.documents(megabytes, say)
+    documents = dict(zip(SIDES, both, strict=True))
     if tokenizer is None:
         say("training the tokenizer")
         sample = list(limited(documents["train"], SAMPLE))
@@ -192,9 +199,7 @@ def prepare(
     say("writing tokens")
     for side, texts in documents.items():
         options = {"source": f"{corpus.name}, {side}", "progress": progress}
-        file = write_tokens(folder / side, texts, tokenizer, **options)
-        if side == "train" and file.header["text_bytes"] >= megabytes * 1e6:
-            say(f"took {megabytes:g} MB of text, enough for this budget")
+        write_tokens(folder / side, texts, tokenizer, **options)
 
 
 def open_prepared(

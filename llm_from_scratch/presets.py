@@ -101,7 +101,7 @@ class Preset:
         "Budget and schedule."
         return TrainConfig(
             steps=steps,
-            minutes=None if steps else self.minutes,
+            minutes=self.minutes if steps is None else None,
             lr=self.lr_adamw,
             weight_decay=self.weight_decay,
             decay=self.decay,
@@ -176,6 +176,9 @@ class Request:
             raise ValueError(
                 f"minutes={self.minutes} and steps={self.steps}: give one"
             )
+        seed = self.seed
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ValueError(f"seed={seed!r} must be 0 or a greater integer")
         if isinstance(self.preset, str):
             object.__setattr__(self, "preset", find_preset(self.preset))
         if self.tokenizer is not None:
@@ -189,7 +192,7 @@ class Request:
         preset, steps = self.preset, self.steps
         if before:
             preset = preset or read_preset(before["preset"])
-            if not (steps or self.minutes):
+            if self.steps is None and self.minutes is None:
                 steps = before["train"]["steps"]
         preset = preset or find_preset("coffee")
         if self.minutes is not None:
@@ -236,7 +239,7 @@ class Request:
         if plan is None:
             say("measuring what computes fastest")
             plan = device_plan(self.device, self.dtype)
-        long = steps >= MANY if steps else preset.minutes >= LONG
+        long = preset.minutes >= LONG if steps is None else steps >= MANY
         return replace(plan, compile=plan.compile and long)
 
 
