@@ -23,8 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from bench._common import record
 from llm_from_scratch.bands import BANDS, DECAY
+from llm_from_scratch.corpus import BUILT_IN, Corpus
 from llm_from_scratch.devices import device_plan
-from llm_from_scratch.presets import PRESETS, Corpus, pretrain
+from llm_from_scratch.presets import PRESETS, pretrain
 from llm_from_scratch.run_folder import RunFolder
 
 STEPS, SEEDS = (300, 600, 1200, 2000), (0, 1, 2)
@@ -38,10 +39,12 @@ def corpora() -> dict[str, Corpus]:
     here = Corpus()
     if here.name == "TinyStories":
         found[here.name] = here
-    told = os.environ.pop("LLMFS_DATA", None)
-    found["the built-in story world"] = Corpus()
-    if told:
-        os.environ["LLMFS_DATA"] = told
+    before = dict(os.environ)
+    os.environ.pop("LLMFS_DATA", None)
+    os.environ["LLMFS_CACHE"] = tempfile.gettempdir()  # has no TinyStories
+    found[BUILT_IN] = Corpus()
+    os.environ.clear()
+    os.environ.update(before)
     return found
 
 

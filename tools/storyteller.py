@@ -30,9 +30,11 @@ from llm_from_scratch.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from llm_from_scratch.corpus import Corpus
 from llm_from_scratch.data import read_stories, write_tokens
 from llm_from_scratch.files import END, SEEDS, find_tinystories, make_story
-from llm_from_scratch.presets import PRESETS, Corpus, measure, pretrain
+from llm_from_scratch.judging import measure
+from llm_from_scratch.presets import PRESETS, pretrain
 from llm_from_scratch.run_folder import RunFolder
 from llm_from_scratch.stories import StoryWorld
 
