@@ -34,8 +34,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from bench._common import record
+from llm_from_scratch.attention import attend_fused, set_attention
 from llm_from_scratch.checkpoint import load_checkpoint
-from llm_from_scratch.corpus import Corpus, prepare
+from llm_from_scratch.corpus import Corpus, open_prepared, prepare
 from llm_from_scratch.data import TokenLoader
 from llm_from_scratch.devices import DevicePlan
 from llm_from_scratch.files import END, SEEDS, make_story
@@ -81,11 +82,11 @@ def plain() -> dict:
     "GPT-2 as nanoGPT trains small ones, on the same tokens."
     minutes, top = 5.0, Path(tempfile.mkdtemp())
     corpus = Corpus()
-    tokenizer, text, held = prepare(corpus, top, progress=False)
+    prepare(corpus, top)
+    tokenizer, text, held = open_prepared(top)
     sizes = {"n_layer": 6, "n_head": 4, "n_embd": 256, "context_len": 512}
     config = GPTConfig(vocab_size=len(tokenizer.vocab), dropout=0.0, **sizes)
-    model = GPT(config, generator=torch.Generator().manual_seed(0))
-    loader = TokenLoader(text, 16, 256)
+    model, loader = fresh(config), TokenLoader(text, 16, 256)
 
     def run(steps: int, validate: object) -> list[dict]:
         how = TrainConfig(
@@ -103,12 +104,18 @@ def plain() -> dict:
         return train(model, loader, how, **options)
 
     pace = run(10, None)[-1]["seconds"] / 10
-    model = GPT(config, generator=torch.Generator().manual_seed(0))
-    loader = TokenLoader(text, 16, 256)
+    model, loader = fresh(config), TokenLoader(text, 16, 256)
     judge = partial(measure, file=held, n_documents=200)
     rows = run(round(60 * minutes / pace), judge)
     score = measure(model, held)
     return {"valid": score.bits_per_byte, "history": curve(rows)}
+
+
+def fresh(config: GPTConfig) -> GPT:
+    "A new model, with torch's fused attention."
+    model = GPT(config, generator=torch.Generator().manual_seed(0))
+    set_attention(model, attend_fused)
+    return model
 
 
 def fused(named: object, config: TrainConfig) -> torch.optim.Optimizer:
