@@ -21,8 +21,7 @@ def add_pretrain(commands) -> None:
         commands,
         "pretrain",
         "train a tokenizer and a model from scratch",
-        "llmfs pretrain --preset coffee --out my_run\n"
-        "llmfs generate --model my_run",
+        "llmfs pretrain --preset coffee --out my_run",
         pretrain,
         "Without --data: on TinyStories if this machine has it, else on the "
         "built-in story world. An interrupted run goes on with --resume.",

@@ -87,6 +87,29 @@ def complaint(capsys):
     return complaint
 
 
+@pytest.fixture
+def quick(tmp_path, monkeypatch) -> None:
+    "Training takes a second, and the storyteller is a small model."
+    from llm_from_scratch import checkpoint, corpus, judging, presets
+    from llm_from_scratch.devices import DevicePlan
+    from llm_from_scratch.modern import ModernGPT
+
+    sizes = {"n_layer": 1, "n_head": 1, "n_kv_head": 1, "n_embd": 64}
+    sizes |= {"vocab_size": 300, "context_len": 64, "window": 32}
+    small = presets.Preset(minutes=0.001, stories=60, **sizes)
+    model = ModernGPT(small.model_config(300))
+    own = BPETokenizer.train(STORIES, 300, special_tokens=["<|endoftext|>"])
+    folder = tmp_path / "storyteller"
+    checkpoint.save_checkpoint(folder, model, own)
+    monkeypatch.setattr(corpus, "HELD_OUT", 20)
+    monkeypatch.setattr(presets, "PRESETS", {"coffee": small})
+    for module in (checkpoint, judging):
+        monkeypatch.setattr(module, "STORYTELLER", folder)
+    plan = DevicePlan(device="cpu")
+    for module in (presets, judging):
+        monkeypatch.setattr(module, "device_plan", lambda *_, **__: plan)
+
+
 def give(monkeypatch, text: str | bytes) -> None:
     "Let a text come in on standard input."
     data = text.encode() if isinstance(text, str) else text
@@ -899,7 +922,7 @@ def test_info_on_what_cannot_be_described(name, parts, complaint):
 
 @pytest.mark.parametrize("line", examples())
 def test_examples_of_the_help_texts_work(
-    line, stories, tokenizer, hub, capsys
+    line, stories, tokenizer, hub, quick, capsys
 ):
     name, *words = shlex.split(line)
     assert name == "llmfs"
