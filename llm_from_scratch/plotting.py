@@ -1,6 +1,7 @@
 """The book's figure style, and a curve that grows while a model trains.
 
-Knows matplotlib, the book's sizes and a training log's rows. is imported when a function is called, since the library does not need it.
+Knows matplotlib, the book's sizes and a training log's rows. matplotlib is
+imported when a function is called, since the library does not need it.
 """
 
 import math
