@@ -8,9 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from llm_from_scratch import checkpoint
-from llm_from_scratch.checkpoint import find_folder, new_folder, read_config
+from llm_from_scratch.checkpoint import (
+    best_checkpoint,
+    find_folder,
+    load_checkpoint,
+    new_folder,
+    read_config,
+    save_checkpoint,
+)
+from llm_from_scratch.gpt import GPT, GPTConfig
+from llm_from_scratch.tokenization import BPETokenizer
 
 
 def fill(folder: Path, text: str = "new") -> None:
@@ -267,3 +278,187 @@ def test_broken_config(old, raw, word):
     with pytest.raises(ValueError, match=word) as caught:
         read_config(old)
     assert str(old / "config.json") in str(caught.value)
+
+
+# ------------------------------------------------------ whole checkpoints
+
+
+def tokenizer() -> BPETokenizer:
+    "A small one."
+    return BPETokenizer.train("a story of a ball " * 9, 270)
+
+
+def gpt(seed: int = 0, **changes) -> GPT:
+    sizes = {"vocab_size": 270, "context_len": 8, "n_layer": 2}
+    sizes |= {"n_head": 2, "n_embd": 16} | changes
+    start = torch.Generator().manual_seed(seed)
+    return GPT(GPTConfig(**sizes), generator=start)
+
+
+def modern() -> nn.Module:
+    "The other family."
+    kind = pytest.importorskip("llm_from_scratch.modern")
+    config = kind.ModernConfig(
+        vocab_size=270, context_len=8, n_layer=2, n_head=2, n_embd=64
+    )
+    return kind.ModernGPT(config)
+
+
+IDS = torch.arange(8)[None]
+
+
+@pytest.mark.parametrize("make", [gpt, modern])
+def test_model_tokenizer_and_what_is_told(make, tmp_path):
+    model, words = make().eval(), tokenizer()
+    path = save_checkpoint(
+        tmp_path / "a" / "model",
+        model,
+        words,
+        meta={"bits_per_byte": 0.9},
+        card="# A model\n",
+    )
+    assert path == tmp_path / "a" / "model"
+    found, again, told = load_checkpoint(path)
+    assert not found.training
+    assert found.config == model.config
+    assert torch.equal(found(IDS), model(IDS))
+    assert again.encode("a ball") == words.encode("a ball")
+    assert told["bits_per_byte"] == 0.9
+    assert (path / "model_card.md").read_text() == "# A model\n"
+    files = {file.name for file in path.iterdir()}
+    assert files == {
+        "config.json",
+        "model.safetensors",
+        "model_card.md",
+        "tokenizer.json",
+    }
+
+
+def test_in_half_precision(tmp_path):
+    model = gpt().eval()
+    path = save_checkpoint(tmp_path / "m", model.to(torch.bfloat16))
+    found, words, _ = load_checkpoint(path)
+    assert words is None
+    assert found.token_embedding.weight.dtype == torch.bfloat16
+    wide = load_checkpoint(path, dtype=torch.float32)[0]
+    assert torch.equal(wide(IDS), gpt_of(model)(IDS))
+
+
+def gpt_of(model: GPT) -> GPT:
+    "The same weights in float32."
+    copy = gpt().eval()
+    copy.load_state_dict(model.float().state_dict())
+    return copy
+
+
+def test_transformers_reads_what_we_write(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    path = save_checkpoint(tmp_path / "m", gpt().eval(), tokenizer())
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    wanted = gpt().eval()(IDS)
+    torch.testing.assert_close(theirs(IDS).logits, wanted)
+
+
+def test_checkpoint_is_not_overwritten(tmp_path):
+    path = save_checkpoint(tmp_path / "m", gpt())
+    before = content(path)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        save_checkpoint(path, gpt(1))
+    assert content(path) == before
+    save_checkpoint(path, gpt(1), overwrite=True)
+    assert content(path) != before
+
+
+def test_a_save_that_fails_leaves_the_old(tmp_path):
+    path = save_checkpoint(tmp_path / "m", gpt())
+    before = content(path)
+
+    class Breaks:
+        def save(self, path):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(path, gpt(1), Breaks(), overwrite=True)
+    assert content(path) == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_any_module_can_be_written_but_is_not_loaded(tmp_path):
+    "A tied weight is written once; who reads it knows its class."
+    tied = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False))
+    tied[1].weight = tied[0].weight
+    path = save_checkpoint(tmp_path / "m", tied)
+    with pytest.raises(ValueError) as caught:
+        load_checkpoint(path)
+    assert "model_type='Sequential'" in str(caught.value)
+    assert "gpt2" in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("config.json", FileNotFoundError),
+        ("model.safetensors", FileNotFoundError),
+        ("tokenizer.json", None),
+    ],
+)
+def test_checkpoint_with_a_file_missing(name, error, tmp_path):
+    path = save_checkpoint(tmp_path / "m", gpt(), tokenizer())
+    (path / name).unlink()
+    if error is None:  # a model is a model without words
+        assert load_checkpoint(path)[1] is None
+        return
+    with pytest.raises(error, match=str(path)):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_checkpoint_with_a_file_cut(name, tmp_path):
+    path = save_checkpoint(tmp_path / "m", gpt(), tokenizer())
+    data = (path / name).read_bytes()
+    (path / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=name):
+        load_checkpoint(path)
+
+
+def test_newer_format(tmp_path):
+    path = save_checkpoint(tmp_path / "m", gpt(), meta={"format_version": 99})
+    with pytest.raises(ValueError, match="99"):
+        load_checkpoint(path)
+
+
+# a run's folder: the best, else the latest
+
+
+@pytest.fixture
+def trained(tmp_path) -> Path:
+    "A run whose second checkpoint was the best of three."
+    folder = tmp_path / "run"
+    for step in (1, 2, 3):
+        save_checkpoint(folder / f"step-{step:07d}", gpt(step))
+    (folder / "latest").write_text("step-0000003\n")
+    (folder / "best").write_text("step-0000002\n")
+    return folder
+
+
+def test_best_of_a_run(trained):
+    assert best_checkpoint(trained) == trained / "step-0000002"
+    found = load_checkpoint(str(trained))[0]
+    assert torch.equal(found(IDS), gpt(2).eval()(IDS))
+
+
+@pytest.mark.parametrize("how", ["no name", "no folder"])
+def test_latest_where_there_is_no_best(how, trained):
+    if how == "no name":
+        (trained / "best").unlink()
+    else:
+        (trained / "best").write_text("step-0000009\n")
+    assert best_checkpoint(trained) == trained / "step-0000003"
+
+
+def test_what_is_no_run_is_taken_as_it_is(trained, tmp_path):
+    model = trained / "step-0000001"
+    (model / "best").write_text("step-0000002\n")  # a model all the same
+    for source in (model, tmp_path, "owner/name"):
+        assert best_checkpoint(source) == source
