@@ -959,3 +959,17 @@ def test_the_readme_shows_what_the_commands_print(capsys):
         assert name == "llmfs"
         assert main(words) == 0, command
         assert capsys.readouterr() == (wanted, ""), command
+
+
+def test_the_readme_trains_a_model(quick, capsys):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = "\n".join(blocks).splitlines()
+    lines = [line for line in lines if line.startswith("llmfs ")]
+    names = [line.split()[1] for line in lines]
+    assert {"pretrain", "generate", "evaluate"} <= set(names)
+    for line in lines:
+        assert main(shlex.split(line, comments=True)[1:]) == 0, line
+        out, err = capsys.readouterr()
+        assert out, line
+        assert err == "", line
