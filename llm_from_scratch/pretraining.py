@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'cross_entropy', 'next_token_loss', 'AdamW', 'parameter_groups', 'TrainConfig', 'rate_factor',
-           'NotFinite', 'find_not_finite', 'Training', 'Resumable', 'default_optimizer', 'train', 'find_learning_rate']
+           'default_optimizer', 'NotFinite', 'find_not_finite', 'Training', 'Resumable', 'train', 'find_learning_rate']
 
 # %% ../nbs/09_pretraining.ipynb #imports
 import copy
@@ -190,6 +190,15 @@ def rate_factor(
         falling = max(round(config.decay * steps), 1)
         left = min(1.0, (steps - step) / falling)
     return rise * (config.final + (1 - config.final) * left)
+
+
+def default_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]],  # name, parameter
+    config: TrainConfig,  # lr, betas, weight_decay
+) -> AdamW:
+    "`AdamW` on `parameter_groups`."
+    groups = parameter_groups(named, config.weight_decay)
+    return AdamW(groups, lr=config.lr, betas=config.betas)
 
 # %% ../nbs/09_pretraining.ipynb #train-state
 class NotFinite(ArithmeticError):
@@ -413,15 +422,6 @@ class Resumable(Training):
         if valid < self.best:
             self.best, self.best_step = valid, self.step
         return {"valid": valid, "outside": round(self.outside, 3)}
-
-# %% ../nbs/09_pretraining.ipynb #default-code
-def default_optimizer(
-    named: Iterable[tuple[str, nn.Parameter]],  # name, parameter
-    config: TrainConfig,  # lr, betas, weight_decay
-) -> AdamW:
-    "`AdamW` on `parameter_groups`."
-    groups = parameter_groups(named, config.weight_decay)
-    return AdamW(groups, lr=config.lr, betas=config.betas)
 
 # %% ../nbs/09_pretraining.ipynb #train-code
 def train(

@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .checkpoint import describe, new_folder, write_model
 from .files import read_text, write_atomic
