@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("nbs", "tests", "tools", "book", "bench", "setup.py")
 # run a second time, without the data folder, on the built-in corpus
 ON_BUILT_IN_TEXT = (
+    "00_overview",
     "02_tokenization",
     "03_stories",
     "04_data",
