@@ -36,6 +36,7 @@ from .judging import CARD, RESULT, conclude, measure
 from .modern import ModernConfig, ModernGPT, muon_and_adamw
 from .pretraining import TrainConfig, train
 from .run_folder import UNFINISHED, RunFolder
+from .terminal import plural
 from .token_files import read_header, tokenizer_hash
 from .tokenization import BPETokenizer
 
@@ -371,7 +372,7 @@ def carry_out(
     sizes = preset.model_config(len(tokenizer))
     random = torch.Generator().manual_seed(seed)
     model = ModernGPT(sizes, generator=random)
-    say("compiling the model" if plan.compile else "training")
+    say(describe_budget(config, plan))
     shared = ("preset", "seed", "plan", "text", "prepared")
     return train(
         plan.compile_blocks(model),
@@ -388,6 +389,17 @@ def carry_out(
         watch=watch,
         progress=progress,
     )
+
+
+def describe_budget(
+    config: TrainConfig,  # steps, or minutes
+    plan: DevicePlan,  # how to compute
+) -> str:
+    "What comes now, and how long that will take."
+    before = "compiling, then " if plan.compile else ""
+    if config.steps is None:
+        return f"{before}training for {config.minutes:g} minutes"
+    return f"{before}training, {plural(config.steps, 'step')} in all"
 
 
 def as_words(

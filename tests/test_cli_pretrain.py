@@ -240,7 +240,7 @@ def test_in_a_terminal_it_says_what_it_does(say, monkeypatch):
         "reading own.txt",
         "training the tokenizer",
         "writing tokens",
-        "training",
+        "training, 1 step in all",
         "judging the best checkpoint",
     ):
         assert f"llmfs: {words}\n" in err

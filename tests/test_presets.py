@@ -38,6 +38,7 @@ from llm_from_scratch.presets import (
     Interrupted,
     Preset,
     Request,
+    describe_budget,
     find_preset,
     pretrain,
     read_plan,
@@ -615,9 +616,15 @@ def test_what_begins_is_said(text, tmp_path):
         "reading own.txt",
         "training the tokenizer",
         "writing tokens",
-        "training",
+        "training, 3 steps in all",
         "judging the best checkpoint",
     ]
+
+
+def test_the_budget_is_told():
+    plan, config = replace(PLAN, compile=True), PRESETS["coffee"]
+    told = describe_budget(config.train_config(), plan)
+    assert told == f"compiling, then training for {config.minutes:g} minutes"
 
 
 def test_overwriting_leaves_nothing_of_the_old(copied, text):
