@@ -98,15 +98,15 @@ def judged(
     held_out: TokenFile,  # that text
 ) -> dict:  # JSON can hold it
     "Scores and sizes."
-    gap, length = valid.bits_per_byte - train.bits_per_byte, model.config
+    gap, config = valid.bits_per_byte - train.bits_per_byte, model.config
     return {
         "valid": asdict(valid),
         "train": asdict(train),
         "memorising": gap > MEMORISING,
-        "truncated": truncated(held_out, length.context_len),
+        "truncated": truncated(held_out, config.context_len),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "vocab_size": length.vocab_size,
-        "context_len": length.context_len,
+        "vocab_size": config.vocab_size,
+        "context_len": config.context_len,
     }
 
 

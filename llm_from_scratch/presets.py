@@ -182,6 +182,9 @@ class Request:
             raise ValueError(f"seed={seed!r} must be 0 or a greater integer")
         if isinstance(self.preset, str):
             object.__setattr__(self, "preset", find_preset(self.preset))
+        if self.device is not None:  # which of several is not chosen here
+            kind = str(self.device).partition(":")[0]
+            object.__setattr__(self, "device", kind)
         if self.tokenizer is not None:
             check_marker(self.tokenizer)
 
@@ -348,7 +351,7 @@ def recall(
         )
     store.check(request.facts(before))
     device, here = before["plan"]["device"], devices()
-    if device not in here:
+    if device not in here and not (store.path / RESULT).is_file():
         raise ValueError(
             f"{store.path} was begun on device={device}, here are: "
             f"{', '.join(here)}; go on where it was, or begin a new run"

@@ -255,7 +255,9 @@ def test_what_is_not_asked_for_is_what_was_recorded():
     assert again == {x: before[x] for x in again}
     preset, steps = Request(minutes=2.0).budget(before)
     assert (preset, steps) == (replace(TINY, minutes=2.0), None)
-    assert Request(device="cuda").facts(before)["plan"]["device"] == "cuda"
+    for name in ("cuda", "cuda:1"):
+        told = Request(device=name).facts(before)["plan"]
+        assert told == before["plan"] | {"device": "cuda"}
     narrow = Request(dtype=torch.bfloat16).facts(before)["plan"]
     assert narrow == before["plan"] | {"dtype": "bfloat16"}
 
@@ -872,6 +874,13 @@ def test_runs_that_are_not_ours(change, words, copied):
     (copied / "run.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=words):
         run(copied, None, resume=True)
+
+
+def test_a_finished_run_is_told_wherever_it_was_trained(copied):
+    facts = RunFolder(copied).facts()
+    facts["plan"]["device"] = "abacus"
+    (copied / "run.json").write_text(json.dumps(facts))
+    assert run(copied, None, resume=True)["steps"] == 3
 
 
 @pytest.mark.parametrize("record", ["", "{", "7", "[]7"])
