@@ -30,6 +30,7 @@ KINDS = {  # model_type: our module, what reads it, what it is stored as
     "gpt2": ("gpt", "load_gpt2", "gpt2_tensors"),
     "llama": ("modern", "load_modern", "modern_tensors"),
     "qwen3": ("modern", "load_modern", "modern_tensors"),
+    OWN_KEY: ("modern", "load_modern", "modern_tensors"),  # with relu2
 }
 
 

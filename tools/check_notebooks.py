@@ -48,6 +48,8 @@ BUDGETS = {  # least and most that we aim at, and the limit
 EXCEPTIONS = {  # budgets that a page would be worse for keeping
     # trainer and encoder are one algorithm, and users expect one class
     ("02_tokenization", "exported lines"): 590,
+    # two families of models, the files they are published in, an optimizer
+    ("11_modern", "exported lines"): 640,
 }
 JUNK = {  # what no stored output may show
     "an absolute path": r"(?<![\w.])/(?:home|root|work|tmp|Users)/|\bC:\\",
