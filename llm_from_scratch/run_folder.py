@@ -225,8 +225,10 @@ class RunFolder:
         for folder in self.steps():
             if int(folder.name.partition("-")[2]) > step:
                 shutil.rmtree(folder)
-        for folder in self.path.glob(".step-*"):  # of a kill in `save`
-            shutil.rmtree(folder, ignore_errors=True)
+        for name in ("step-*", "latest.*", "best.*", "log.jsonl.*"):
+            for rest in self.path.glob(f".{name}"):  # of a kill in a write
+                remove = shutil.rmtree if rest.is_dir() else os.unlink
+                remove(rest)
         for name, which in {"latest": step or None, "best": best}.items():
             if which is None:
                 (self.path / name).unlink(missing_ok=True)

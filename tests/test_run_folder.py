@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -316,6 +317,18 @@ def test_a_broken_checkpoint_is_passed_over(name, how, text, tmp_path):
     assert_same(done, wanted)
 
 
+def test_what_a_kill_left_half_written_is_removed(text, tmp_path):
+    "Temporary files of every write, and nobody else's."
+    with pytest.raises(Killed):
+        run(text, tmp_path, watch=killer(8))
+    for name in (".latest.x1", ".best.x2", ".log.jsonl.x3"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".step-0000009.x4" / "new").mkdir(parents=True)
+    (tmp_path / ".notes").write_text("the reader's")
+    run(text, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.glob(".*")] == [".notes"]
+
+
 def test_all_broken_begins_again(text, tmp_path):
     wanted = run(text, None)
     with pytest.raises(Killed):
@@ -474,7 +487,10 @@ def test_a_model_without_config_and_batches_without_settings(tmp_path):
 # ------------------------------------------------------------ what is shown
 
 
-def test_progress_bar(text, capsys):
+def test_progress_bar(text, capsys, monkeypatch):
+    "Drawn at every step here, however fast they are."
+    often = partial(run_folder.tqdm, mininterval=0, miniters=1)
+    monkeypatch.setattr(run_folder, "tqdm", often)
     file, _ = text
     config = TrainConfig(steps=5, evaluations=2)
     loader = TokenLoader(file, 4, 16)
