@@ -124,6 +124,7 @@ PRESETS = {
     "coffee": Preset(name="coffee", minutes=7.0),
     "hour": Preset(
         name="hour",
+        evaluations=20,
         minutes=55.0,
         weight_decay=0.1,
         megabytes=2500.0,
