@@ -59,7 +59,7 @@ def rotary_frequencies(
     base: float = 10_000.0,  # pair i turns by base^(-2i/D) a position
     scaling: dict | None = None,  # for `stretch`; None: none
 ) -> Tensor:  # radians per position, (D/2,)
-    """How fast each pair of channels turns (Su et al. 2021, section 3.2).
+    """How fast each pair of channels turns (Su et al. 2024, section 3.2).
 
     In float32, as where published weights were trained. Raises
     `ValueError` for an odd head and for what `stretch` refuses.
@@ -99,7 +99,7 @@ def rotate(
     *,
     layout: str = "half",  # as the table's
 ) -> Tensor:  # each pair turned by its angle, (B, H, T, D)
-    """Turn queries and keys by their positions (Su et al. 2021, eq. 34).
+    """Turn queries and keys by their positions (Su et al. 2024, eq. 34).
 
     In the layout `half` channel i pairs with i + D/2 (transformers' Llama
     and Qwen), in `interleaved` 2i with 2i + 1 (the paper).
@@ -261,7 +261,7 @@ _KEYS = {  # ours: the name in Hugging Face's config.json
     "n_layer": "num_hidden_layers",
     "n_head": "num_attention_heads",
     "n_embd": "hidden_size",
-    "mlp_width": "intermediate_size",
+    "mlp_width": "intermediate_size",  # so far no file may omit any
     "n_kv_head": "num_key_value_heads",
     "head_size": "head_dim",
     "rope_base": "rope_theta",
@@ -308,7 +308,8 @@ def read_settings(
                 f"{key}={found!r} is not {value!r}: this class would "
                 "compute something else"
             )
-    if missing := sorted(set([*_KEYS.values()][:6]) - data.keys()):
+    required = {*list(_KEYS.values())[:6]}  # the others have defaults
+    if missing := sorted(required - data.keys()):
         raise ValueError(f"the configuration lacks {missing}")
     return data
 
@@ -421,7 +422,7 @@ class ModernGPT(nn.Module):
         self.head = None  # tied: the token embedding's table serves
         if not config.tied:
             self.head = nn.Linear(C, V, bias=False)
-        zeros = ("out_proj", "down", "head") if zero_init else ("bias",)
+        zeros = ("out_proj", "down", "head") if zero_init else ()
         for name, weight in self.named_parameters():
             if name.endswith("proj.bias"):
                 nn.init.zeros_(weight)

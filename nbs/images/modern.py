@@ -3,7 +3,7 @@
 import math
 
 from draw import COLORS, PASTEL, arrow, box, canvas, draw_map, save
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
 
 SOFT = "#3d4a59"
 OLD, NEW = "#eef2f6", PASTEL[1]
@@ -21,7 +21,17 @@ def column(ax, x: float, title: str, parts: list[tuple], width: float) -> None:
         if text != parts[-1][0]:
             middle = x + width / 2
             arrow(ax, (middle, y + 0.005), (middle, y - 0.105))
+        if text.startswith(("attention", "MLP", "SwiGLU")):
+            ax.text(x + width / 2 + 0.14, y - 0.05, "+", fontsize=11,
+                    weight="bold", ha="center", va="center")  # fmt: skip
         y -= 0.1
+    top, bottom = 4.05 - parts[0][2] - 0.14, y + sum(
+        height + 0.1 for _, _, height in parts[-2:]) - 0.06  # fmt: skip
+    ax.add_patch(Rectangle((x - 0.07, bottom), width + 0.14, top - bottom,
+                           fill=False, ls="--", lw=0.9,
+                           edgecolor=COLORS["grey"]))  # fmt: skip
+    ax.text(x + width, bottom + 0.095, "× N", ha="right", va="center",
+            fontsize=9, color=SOFT)  # fmt: skip
 
 
 def draw_result() -> None:
@@ -48,7 +58,7 @@ def draw_result() -> None:
     ]
     column(ax, 0.12, "GPT-2, 2019", old, width)
     column(ax, 2.48, "Qwen3, 2025", new, width)
-    ax.text(2.35, 0.06, "biases in every map → none", ha="center",
+    ax.text(2.35, 0.06, "biases in attention and MLP → none", ha="center",
             fontsize=9, color=SOFT)  # fmt: skip
     save(fig, "modern_result")
 
@@ -72,7 +82,8 @@ def draw_layouts() -> None:
             ax.plot([xs[0], xs[0], xs[1], xs[1]],
                     [top + 0.31, high, high, top + 0.31], lw=1.1, ls="-",
                     marker="", color=COLORS["grey"])  # fmt: skip
-    for pair, angle in enumerate((1.25, 0.7, 0.4, 0.2)):
+    for pair in range(4):
+        angle = 1.25 * 10 ** (-2 * pair / 8)  # as with a base of 10
         x, y = 4.25, 2.0 - 0.52 * pair
         circle = Circle((x, y), 0.19, facecolor=PASTEL[pair], lw=0.8)
         circle.set_edgecolor(COLORS["grey"])
@@ -80,7 +91,7 @@ def draw_layouts() -> None:
         arrow(ax, (x, y), (x + 0.2 * math.cos(angle),
                            y + 0.2 * math.sin(angle)),
               COLORS["black"])  # fmt: skip
-    ax.text(4.25, 0.08, "angles", ha="center", fontsize=8.5, color=SOFT)
+    ax.text(4.25, 0.08, "one step", ha="center", fontsize=8.5, color=SOFT)
     ax.text(0.05, 0.08, "one colour: one pair, turned by one angle",
             fontsize=8.5, color=SOFT)  # fmt: skip
     save(fig, "modern_layouts")
