@@ -113,8 +113,6 @@ class Sampling:
 
     def __post_init__(self):
         some = torch.zeros(1, 1)  # each function refuses its own nonsense
-        temperature(some, self.temperature)
-        repetition_penalty(some, some.long(), self.repetition_penalty)
         self.adjust(some, some.long())
 
     def adjust(
@@ -198,7 +196,7 @@ def left_pad(
     real = [[i >= S - len(t) for i in range(S)] for t in texts]
     return torch.tensor(ids), torch.tensor(real)  # both (B, S)
 
-# %% ../nbs/10_generation.ipynb #evaluating
+# %% ../nbs/10_generation.ipynb #batch
 @contextmanager
 def evaluating(
     model: nn.Module,  # or anything that computes scores
@@ -213,7 +211,7 @@ def evaluating(
         for part in parts:
             part.training = True
 
-# %% ../nbs/10_generation.ipynb #batch
+
 class Batch:
     "Texts of any lengths that grow together, by a token at a time."
 
@@ -414,7 +412,7 @@ def stream(
     new = (id for drawn in steps for id in drawn.values())
     return until(whole_characters(tokenizer, new), stop)
 
-# %% ../nbs/10_generation.ipynb #beam
+# %% ../nbs/10_generation.ipynb #beam-search
 class Beam(NamedTuple):
     "A text that beam search found."
 
@@ -422,7 +420,7 @@ class Beam(NamedTuple):
     log_prob: float  # of what was added, the stop id included, nats
     score: float  # log_prob / tokens ** length_penalty
 
-# %% ../nbs/10_generation.ipynb #beam-search
+
 @torch.inference_mode()
 def beam_search(
     model: nn.Module,  # ids, cache, mask → scores
@@ -451,10 +449,11 @@ def beam_search(
         total, places = every.flatten().topk(count)
         rows, tokens = places // V, places % V
         ended = [n == last or id in stop_ids for id in tokens.tolist()]
-        for i, x in enumerate(total[:width].tolist()):
+        for i in (i for i, end in enumerate(ended[:width]) if end):
             ids = [*batch.ids[rows[i], len(prompt) :].tolist(), int(tokens[i])]
             ids = ids[:-1] if ids[-1] in stop_ids else ids
-            complete += [Beam(ids, x, x / n**length_penalty)] * ended[i]
+            x = total[i].item()
+            complete.append(Beam(ids, x, x / n**length_penalty))
         complete = sorted(complete, key=lambda beam: -beam.score)[:width]
         on = [i for i, end in enumerate(ended) if not end][:width]
         worst = complete[-1].score if len(complete) == width else -math.inf

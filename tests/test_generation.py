@@ -491,6 +491,39 @@ def test_a_beam_of_one_is_greedy(model):
         assert best == greedy
 
 
+TOLD = {(): [0.5, 0.4, 0.1], (0,): [0.45, 0.35, 0.2], (1,): [0.1, 0.2, 0.7]}
+
+
+class Told:
+    "Says what the chapter's step by hand says: 0 is x, 1 is y, 2 the end."
+
+    config = GPTConfig(
+        vocab_size=3, context_len=9, n_layer=1, n_head=1, n_embd=1
+    )
+    token_embedding = torch.nn.Embedding(3, 1)
+
+    def new_cache(self, batch_size: int) -> None:
+        self.texts = []
+
+    def __call__(self, ids, cache=None, *, mask=None):
+        texts = [[] if x == [2] else x for x in ids.tolist()]
+        self.texts += texts
+        chances = [[TOLD[tuple(x)]] for x in texts]
+        return torch.tensor(chances).log()  # (B, 1, V)
+
+
+def test_one_step_by_hand():
+    model = Told()
+    options = {"max_tokens": 2, "stop_ids": [2], "length_penalty": 0}
+    found = beam_search(model, [2], width=2, **options)
+    assert [x.ids for x in found] == [[1], [0, 0]]
+    chances = [math.exp(x.log_prob) for x in found]
+    assert chances == pytest.approx([0.28, 0.225])
+    assert model.texts == [[], [0], [1]]
+    greedy = beam_search(model, [2], width=1, **options)
+    assert [x.ids for x in greedy] == [[0, 0]]
+
+
 # -- text that comes in pieces
 
 LETTERS = st.text(
