@@ -37,6 +37,7 @@ from llm_from_scratch.judging import measure
 from llm_from_scratch.presets import PRESETS, pretrain
 from llm_from_scratch.run_folder import RunFolder
 from llm_from_scratch.stories import StoryWorld
+from llm_from_scratch.terminal import plural
 
 LARGEST = 10_000_000  # bytes of the folder that is shipped
 CARD = """# Storyteller
@@ -50,8 +51,8 @@ parameters with a byte-level BPE of {vocab_size:,} tokens, in bfloat16.
   the built-in story world (Apache-2.0), mixed. The weights are statistics
   of these texts; none of the text is included.
 - **Training**: {steps:,} steps, {targets:,} tokens,
-  {minutes:.0f} minutes of steps on {machine}; the checkpoint with the
-  best validation score.
+  {minutes:.0f} minutes of steps on {cores} of a processor with
+  bfloat16; the checkpoint with the best validation score.
 - **Scores** in bits per byte, lower is better, with 95 % intervals:
   TinyStories held out {tiny}, seen {tiny_seen}; story world held out
   {world}, where nothing can score below {floor:.3f}.
@@ -169,7 +170,7 @@ def ship(args: argparse.Namespace, folder: Path, result: dict) -> None:
         "targets": result["targets"],
         "minutes": result["seconds_of_steps"] / 60,
         "floor": floor,
-        "machine": f"{result['threads']} cores of a processor",
+        "cores": plural(result["threads"], "core"),
     }
     words = {
         name: f"{x['bits_per_byte']:.3f} ± {x['margin']:.3f}"
