@@ -67,7 +67,7 @@ def pretrained() -> Told:
         path = Path(folder) / "stories"
         file = write_tokens(path, map(str.strip, documents), tokenizer)
         loader = TokenLoader(file, 16, 256)
-        train(model, loader, config, plan=plan)
+        train(model, loader, config, plan=plan, progress=False)
         del loader, file
     read = STEPS * 16 * 256
     about = f"the same GPT-2 after {read:,} tokens, with AdamW"
