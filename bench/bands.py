@@ -22,7 +22,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from bench._common import record
-from llm_from_scratch.bands import BANDS, DECAY
+from llm_from_scratch.bands import BANDS
 from llm_from_scratch.corpus import BUILT_IN, Corpus
 from llm_from_scratch.devices import device_plan
 from llm_from_scratch.presets import PRESETS, pretrain
@@ -72,7 +72,7 @@ def bands_of(runs: list[dict]) -> dict[str, dict]:
         rows = run["history"]
         total = rows[-1]["targets"]
         for row in rows[:-1]:
-            if row["targets"] <= (1 - DECAY) * total:
+            if row["targets"] <= (1 - PRESETS["coffee"].decay) * total:
                 where = points["stable"].setdefault(row["step"], [])
                 where.append((row["targets"], row["valid"]))
         end = points["end"].setdefault(rows[-1]["step"], [])

@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from .files import read_text
+from .presets import PRESETS
+from .run_folder import RunFolder
 
 BANDS = Path(__file__).with_name("bands.json")
-DECAY = 0.4  # share of the run in which the presets' rate falls
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ def check_my_run(
     and the last one, after the decay. Raises `ValueError` if the text
     was not recorded, or if there is nothing to compare.
     """
-    bands = bands or recorded()
+    bands = recorded() if bands is None else bands
     if corpus not in bands:
         raise ValueError(
             f"corpus={corpus!r} was not recorded: {', '.join(bands)} were"
         )
     if not isinstance(history, list):
-        history = read_rows(Path(history))
+        history = RunFolder(history).rows()
+    decay = PRESETS["coffee"].decay
     scored = [row for row in history if "valid" in row]
     if not scored:
         raise ValueError(
@@ -54,7 +56,7 @@ def check_my_run(
             "with validate="
         )
     total = history[-1]["targets"]
-    stable = [r for r in scored if r["targets"] <= (1 - DECAY) * total]
+    stable = [r for r in scored if r["targets"] <= (1 - decay) * total]
     checked = [compare(r, bands[corpus]["stable"]) for r in stable]
     if scored[-1]["targets"] == total:
         checked.append(compare(scored[-1], bands[corpus]["end"], "at the end"))
@@ -114,17 +116,12 @@ def span(
     return f"{places[0]:,} to {places[-1]:,}" if places else "nothing"
 
 
-def read_rows(
-    folder: Path,  # of a run
-) -> list[dict]:
-    "The log of a run. Raises `FileNotFoundError`."
-    path = folder / "log.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no log.jsonl of a run")
-    return [json.loads(line) for line in read_text(path).splitlines()]
-
-
 @cache
 def recorded() -> dict:
-    "The bands that the package brings."
+    "The bands that the package brings. Raises `FileNotFoundError`."
+    if not BANDS.is_file():
+        raise FileNotFoundError(
+            f"{BANDS} is missing, so there is nothing to compare with; "
+            "record it with python -m bench.bands, or pass bands="
+        )
     return json.loads(read_text(BANDS))["bands"]

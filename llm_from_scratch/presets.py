@@ -63,7 +63,7 @@ class Preset:
     mlp_width: int = 576
     lr_muon: float = 0.01  # for the matrices in blocks
     lr_adamw: float = 6e-3  # for tables and norms
-    weight_decay: float = 0.0  # of all matrices
+    weight_decay: float = 0.0  # of the matrices in blocks
     decay: float = 0.4  # share of the run in which the rate falls
     evaluations: int = 10
     megabytes: float = 400.0  # of text to train on; more is left

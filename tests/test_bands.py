@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llm_from_scratch import bands as module
 from llm_from_scratch.bands import Verdict, check_my_run, interpolate
 
 BANDS = {
@@ -79,11 +80,18 @@ def test_a_text_that_was_not_recorded():
 
 
 def test_the_folder_of_a_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no log\.jsonl"):
+    with pytest.raises(ValueError, match="none of 0 rows"):
         check_my_run(tmp_path, corpus="toys", bands=BANDS)
     lines = (json.dumps(row) for row in rows((100, 2.1), (3000, 1.15)))
     (tmp_path / "log.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert check_my_run(tmp_path, corpus="toys", bands=BANDS).fits
+
+
+def test_bands_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BANDS", tmp_path / "bands.json")
+    module.recorded.cache_clear()
+    with pytest.raises(FileNotFoundError, match=r"python -m bench\.bands"):
+        check_my_run(rows((100, 2.1)))
 
 
 @pytest.mark.parametrize(

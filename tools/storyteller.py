@@ -33,7 +33,7 @@ from llm_from_scratch.checkpoint import (
 from llm_from_scratch.corpus import Corpus
 from llm_from_scratch.data import read_stories, write_tokens
 from llm_from_scratch.files import END, SEEDS, find_tinystories, make_story
-from llm_from_scratch.judging import measure
+from llm_from_scratch.judging import MEMORISING, measure
 from llm_from_scratch.presets import PRESETS, pretrain
 from llm_from_scratch.run_folder import RunFolder
 from llm_from_scratch.stories import StoryWorld
@@ -55,11 +55,14 @@ parameters with a byte-level BPE of {vocab_size:,} tokens, in bfloat16.
   bfloat16; the checkpoint with the best validation score.
 - **Scores** in bits per byte, lower is better, with 95 % intervals:
   TinyStories held out {tiny}, seen {tiny_seen}; story world held out
-  {world}, where nothing can score below {floor:.3f}.
+  {world}, where nothing can score below {floor:.3f}.{memory}
 - **Use**: `llmfs generate "Once upon a time"`. It knows nothing but short
   stories, in English, and invents them; it is not for anything else.
 - **Licence** of the weights: Apache-2.0, as the code.
 """
+REMEMBERS = """
+  The gap between TinyStories held out and seen is wider than 0.1: it
+  memorises part of what it read."""
 
 
 def mixture(
@@ -176,7 +179,11 @@ def ship(args: argparse.Namespace, folder: Path, result: dict) -> None:
         name: f"{x['bits_per_byte']:.3f} ± {x['margin']:.3f}"
         for name, x in scores.items()
     }
-    card = CARD.format(**facts, **words)
+    found = {name: x["bits_per_byte"] for name, x in scores.items()}
+    memory = ""
+    if found["tiny"] - found["tiny_seen"] > MEMORISING:
+        memory = REMEMBERS
+    card = CARD.format(**facts, **words, memory=memory)
     told = {"step": meta["step"], "scores": scores}
     save_checkpoint(
         STORYTELLER, model, tokenizer, meta=told, card=card, overwrite=True
