@@ -55,6 +55,7 @@ from llm_from_scratch.tokenization import BPETokenizer
 
 SIZES = {"context_len": 256, "n_layer": 4, "n_head": 4, "n_embd": 128}
 VOCAB, BATCH, STEPS, HELD_OUT = 2048, 8, 250, 300
+WARMUP, SHORT = 60, 20  # steps; the short one is for two arms
 SEEDS = [0, 1, 2]
 LR, LR_MUON = 3e-3, 0.02
 RATES = {"adamw": [1e-3, 3e-3, 6e-3], "muon": [0.01, 0.02, 0.04]}
@@ -167,6 +168,8 @@ ARMS = {  # name: what it is called, how it is made, whether Muon trains it
     "zero": ("+ zero start", zero_start, False),
     "untied": ("+ untied head", gpt2(tied=False), False),
     "muon": ("+ Muon", gpt2(), True),
+    "gpt2_short": ("GPT-2, short warm-up", gpt2(), False),
+    "swiglu_short": ("+ SwiGLU, short warm-up", gpt2(swiglu), False),
     "modern": ("all", modern(), True),
     "modern_adamw": ("all but Muon", modern(), False),
     "modern_no_qk_norm": ("all but QK-norm", modern(qk_norm=False), True),
@@ -222,12 +225,13 @@ def run(
     steps: int,
     lr: float = LR,
     lr_muon: float = LR_MUON,
+    warmup: int = WARMUP,
 ) -> dict:
     "Train one model; its score, its losses, its cost."
     generator = torch.Generator().manual_seed(seed)
     model = make_model(len(texts.tokenizer), generator)
     set_attention(model, attend_fused)
-    config = TrainConfig(steps=steps, lr=lr, evaluations=1)
+    config = TrainConfig(steps=steps, lr=lr, warmup=warmup, evaluations=1)
     rates = {"lr_muon": lr_muon, "lr_adamw": lr}
     make = partial(muon_and_adamw, **rates) if muon else None
     context = SIZES["context_len"]
@@ -259,7 +263,9 @@ def settings(steps: int) -> dict:
         "held_out_stories": HELD_OUT,
         "lr_adamw": LR,
         "lr_muon": LR_MUON,
-        "schedule": "warm-up 20 steps, stable, linear decay over 40 %",
+        "warmup": WARMUP,
+        "short_warmup": SHORT,
+        "schedule": "warm-up, stable, linear decay over 40 %",
         "dtype": "float32",
         "torch": importlib.metadata.version("torch").split("+")[0],
     }
@@ -337,7 +343,9 @@ def main() -> None:
                 arm["label"] = label
                 if any(x["seed"] == seed for x in arm["runs"]):
                     continue
-                result = run(make_model, muon, seed, texts, steps)
+                warmup = SHORT if name.endswith("short") else WARMUP
+                option = {"warmup": warmup}
+                result = run(make_model, muon, seed, texts, steps, **option)
                 arm["runs"].append(result)
                 print(name, result["valid"], result["seconds"], flush=True)
                 summary(arm)

@@ -41,6 +41,7 @@ MIDDLE = {
     "warmup": 50,
     "weight_decay": 0.1,
     "decay": 0.4,
+    "clip": 1.0,
     "depth_x_width": "3x96",
 }
 KNOBS = {  # every value that is tried, the middle's too, in order
@@ -49,6 +50,7 @@ KNOBS = {  # every value that is tried, the middle's too, in order
     "warmup": [0, 10, 50, 200],
     "weight_decay": [0.0, 0.01, 0.1, 1.0],
     "decay": [0.0, 0.1, 0.4, 0.8],
+    "clip": [0.0, 0.1, 1.0],  # 0: any length
     "depth_x_width": ["1x160", "3x96", "6x64", "12x48"],
 }
 
@@ -62,7 +64,8 @@ def arms() -> list[tuple[str, object, dict]]:
             for value in values
             if value != MIDDLE[knob]
         ]
-    return found
+    wide = {"depth_x_width": "1x160", "warmup": 200}  # which needs both
+    return [*found, ("with_long_warmup", "1x160", MIDDLE | wide)]
 
 
 def model_of(shape: str, seed: int) -> GPT:

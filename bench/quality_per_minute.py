@@ -40,7 +40,7 @@ from llm_from_scratch.corpus import Corpus, open_prepared, prepare
 from llm_from_scratch.data import TokenLoader
 from llm_from_scratch.devices import DevicePlan
 from llm_from_scratch.files import END, SEEDS, make_story
-from llm_from_scratch.generation import generate
+from llm_from_scratch.generation import Sampling, generate
 from llm_from_scratch.gpt import GPT, GPTConfig
 from llm_from_scratch.judging import measure
 from llm_from_scratch.presets import PRESETS, pretrain
@@ -54,7 +54,8 @@ AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
-SAMPLED = 200  # stories of the world's model that are graded
+SAMPLED = 200  # stories of the world's model that are graded, at each of
+TEMPERATURES = (1.0, 0.7, 0.4)
 
 
 def curve(rows: list[dict]) -> list[dict]:
@@ -146,14 +147,21 @@ def world() -> dict:
     model, tokenizer, _ = load_checkpoint(folder)
     end = tokenizer.special_tokens[END]
     random = torch.Generator().manual_seed(0)
-    told = []
-    for _ in range(SAMPLED // 20):
-        options = {"max_tokens": 500, "stop_ids": [end], "generator": random}
-        told += generate(model, [[end]] * 20, **options)
-    texts = [tokenizer.decode(ids) for ids in told]
-    good = sum(is_faultless(teller, text) for text in texts)
-    share = good / SAMPLED
-    found["faultless"] = {"share": share, "of": SAMPLED, **wilson(good)}
+    options = {"max_tokens": 500, "stop_ids": [end], "generator": random}
+    found["faultless"] = {}
+    for temperature in TEMPERATURES:
+        options["sampling"] = Sampling(temperature=temperature)
+        told = []
+        for _ in range(SAMPLED // 20):
+            told += generate(model, [[end]] * 20, **options)
+        texts = [tokenizer.decode(ids) for ids in told]
+        good = sum(is_faultless(teller, text) for text in texts)
+        found["faultless"][f"{temperature:g}"] = {
+            "share": good / SAMPLED,
+            "of": SAMPLED,
+            "different": len({*texts}),
+            **wilson(good),
+        }
     return found
 
 

@@ -64,6 +64,7 @@ class Preset:
     lr_muon: float = 0.01  # for the matrices in blocks
     lr_adamw: float = 6e-3  # for tables and norms
     weight_decay: float = 0.0  # of the matrices in blocks
+    warmup: int = 20  # steps; Muon needs few
     decay: float = 0.4  # share of the run in which the rate falls
     evaluations: int = 10
     megabytes: float = 400.0  # of text to train on; more is left
@@ -105,6 +106,7 @@ class Preset:
             minutes=self.minutes if steps is None else None,
             lr=self.lr_adamw,
             weight_decay=self.weight_decay,
+            warmup=self.warmup,
             decay=self.decay,
             evaluations=self.evaluations,
         )

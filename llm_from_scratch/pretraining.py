@@ -132,7 +132,7 @@ class TrainConfig:
     weight_decay: float = 0.1  # of matrices
     betas: tuple[float, float] = (0.9, 0.95)  # of AdamW
     schedule: str = "stable"  # then a decay; or "cosine"
-    warmup: int = 20  # steps until the peak
+    warmup: int | None = None  # steps; None: 100, or a quarter if fewer
     decay: float = 0.4  # share of the steps, at the end of "stable"
     final: float = 0.0  # share of the peak that is left at the end
     clip: float = 1.0  # longest gradient; 0: any
@@ -140,29 +140,33 @@ class TrainConfig:
     evaluations: int = 10  # checkpoints, evenly spread
 
     def __post_init__(self):
-        if (self.steps is None) == (self.minutes is None):
+        steps, minutes = self.steps, self.minutes
+        if (steps is None) == (minutes is None):
             raise ValueError(
-                f"give steps or minutes, not both: steps={self.steps!r}, "
-                f"minutes={self.minutes!r}"
+                f"give steps or minutes, not both: steps={steps!r}, "
+                f"minutes={minutes!r}"
             )
         names = ("accumulate", "evaluations", "steps")
-        for name in names if self.steps is not None else names[:2]:
+        for name in names if steps is not None else names[:2]:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(
                     f"{name}={value!r} must be a whole number of at least 1"
                 )
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise ValueError(f"minutes={self.minutes!r} must be above 0")
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise ValueError(f"minutes={minutes!r} must be above 0")
         if self.schedule not in SCHEDULES:
             raise ValueError(
                 f"schedule={self.schedule!r} must be one of {SCHEDULES}"
             )
-        if self.minutes is not None and self.schedule != "stable":
+        if minutes is not None and self.schedule != "stable":
             raise ValueError(
                 f"schedule={self.schedule!r} needs steps: only 'stable' can "
                 "begin its end when the clock says so"
             )
+        if self.warmup is None:
+            few = 100 if steps is None else min(100, steps // 4)
+            object.__setattr__(self, "warmup", few)
         for name in ("lr", "weight_decay", "clip", "warmup"):
             check_range(name, getattr(self, name), 0, math.inf)
         for name in ("decay", "final"):
@@ -302,7 +306,7 @@ class Training:
     def fault(self, what: str, compute: Callable) -> str:
         where = find_not_finite(self.model, compute)
         return (
-            f"step {self.step}, batch {self.drawn}: {what}; it began in "
+            f"step {self.step + 1}, batch {self.drawn}: {what}; it began in "
             f"the {where}. A lower lr, a longer warmup or a look at that "
             "batch may help; no checkpoint was written after this"
         )

@@ -489,7 +489,7 @@ def test_rows():
         sum(sizes),
         sum(sizes) + sum(sizes[:2]),
     ]
-    assert rows[0]["lr"] == pytest.approx(1 / 21)
+    assert rows[0]["lr"] == pytest.approx(1 / 2)  # a quarter of six
     times = [row["seconds"] for row in rows]
     assert times == sorted(times)
 
@@ -648,7 +648,7 @@ def test_not_finite_stops_with_step_batch_and_layer(name, clip, tmp_path):
     message = str(caught.value)
     assert where in message
     assert what in message
-    assert "step 4, batch 10" in message
+    assert "step 5, batch 10" in message
     store = RunFolder(tmp_path)
     assert [folder.name for folder in store.steps()] == ["step-0000003"]
     assert len(store.rows()) == 4

@@ -85,7 +85,7 @@ def draw_map(stage: str, name: str) -> None:
     width, gap, carried = 1.3, 0.36, [
         "bytes → ids",
         "what matters",
-        "ids → logits",
+        "ids → scores",
         "a model",
         "it answers",
         "4 bits, chat",
