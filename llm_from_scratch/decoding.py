@@ -5,7 +5,7 @@ or text: `generation` does, and takes a `Decoder` wherever it takes a
 model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ class Decoder:
     One text that grows by one token needs no masks, no checks and no
     axes for batch and time: vectors go through fused matrices. All other
     calls go to the model itself, so that prompts and batches work as
-    before. Weights are copied: after training, make a new one. Raises
+    before. Some weights are copied: after training, make a new one. Raises
     `TypeError` for another kind of model.
     """
 
@@ -64,7 +64,7 @@ class Decoder:
         *,
         mask: Tensor | None = None,  # True = a token, not padding, (B, S)
     ) -> Tensor:  # scores of each next token, (B, T, V)
-        "What the model says, to rounding; raises what it raises."
+        "What the model says, to rounding; single ids are not checked."
         single = ids.shape == (1, 1) and mask is None
         if not (single and cache and cache[0].length):
             return self.model(ids, cache, mask=mask)
@@ -72,6 +72,10 @@ class Decoder:
             return self.model(ids, cache)  # which says what is wrong
         with torch.inference_mode():
             return self.step(ids[0], cache)[None, None]  # (1, 1, V)
+
+    def modules(self) -> Iterator[nn.Module]:
+        "The model's, so that `generate` can switch off their dropout."
+        return self.model.modules()
 
     def step(
         self,

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,8 @@ def top_k(
     k: int,  # tokens to keep; more if several score like the last one
 ) -> Tensor:  # scores, -∞ for all others, (B, V)
     "Keep the k best. Raises `ValueError` for a `k` below 1."
-    if k < 1 or k != int(k):
-        raise ValueError(f"top_k={k} must be a whole number of at least 1")
+    if type(k) is not int or k < 1:
+        raise ValueError(f"top_k={k!r} must be a whole number of at least 1")
     best = logits.topk(min(k, logits.shape[-1])).values  # (B, k)
     return logits.masked_fill(logits < best[:, -1:], -math.inf)
 
@@ -137,8 +138,16 @@ class Sampling:
         ids: Tensor,  # the text so far, (B, S)
         generator: Generators = None,  # see `sample`
     ) -> Tensor:  # token ids, (B,)
-        "Adjust the scores; then take the best, or draw."
+        """Adjust the scores; then take the best, or draw.
+
+        Raises `ValueError` if one is infinite or no number.
+        """
         logits = self.adjust(logits, ids)
+        if not (best := logits.max().item()) < math.inf:
+            raise ValueError(
+                f"the best score is {best}: the temperature or the penalty "
+                "is too small, or the model's training diverged"
+            )
         if self.greedy:
             return logits.argmax(-1)  # (B,)
         return sample(logits, generator)
@@ -158,6 +167,10 @@ def check_prompts(
                 "a single prompt is [ids]"
             )
         ids = prompt.tolist() if isinstance(prompt, Tensor) else list(prompt)
+        if other := [x for x in ids if not isinstance(x, Integral)]:
+            raise TypeError(
+                f"prompts[{i}] holds {other[0]!r:.40}, which is no token id"
+            )
         if not ids:
             raise ValueError(
                 f"prompts[{i}] is empty; to begin a text, pass the id of {END}"
@@ -220,10 +233,14 @@ class Batch:
         model: nn.Module,  # ids, cache, mask → scores
         texts: Sequence[Sequence[int]],  # token ids of each, at least one
         *,
+        room: int | None = None,  # tokens to add at most; None: any
         cache: bool = True,  # False: compute everything again at each step
     ):
         "Nothing is computed yet."
+        limit = model.config.context_len
+        longest = limit if room is None else max(map(len, texts)) + room
         self.model, self.cached = model, cache
+        self.room = min(longest, limit)
         self.begin(texts)
 
     def begin(
@@ -235,7 +252,9 @@ class Batch:
         self.ids = ids.to(self.model.token_embedding.weight.device)
         self.real = None if real.all() else real.to(self.ids.device)
         self.new = self.ids  # what the cache does not hold
-        self.cache = self.model.new_cache(len(ids)) if self.cached else None
+        self.cache = None
+        if self.cached:
+            self.cache = self.model.new_cache(len(ids), self.room)
 
     def scores(self) -> Tensor:  # (B, V)
         "Score every token as the next one of each text."
@@ -258,7 +277,7 @@ class Batch:
         self.ids = torch.cat([self.ids, self.new], 1)  # (B, S)
         if self.real is not None:
             self.real = F.pad(self.real, (0, 1), value=True)  # (B, S)
-        full = self.ids.shape[1] > self.model.config.context_len
+        full = self.ids.shape[1] > self.room
         if full or not self.cached:  # without the padding there is room
             real = torch.ones_like(self.ids).bool()
             real = real if self.real is None else self.real
@@ -276,20 +295,24 @@ def next_tokens(
     stop_ids: Collection[int] = (),  # end a text, and are left out
     generator: Generators = None,  # or one for each; None: torch's own
     cache: bool = True,  # False: compute everything again at each step
+    vocab_size: int | None = None,  # ids below it are drawn; None: all
 ) -> Iterator[dict[int, int]]:  # for each step: number of a prompt → new id
     "Continue all prompts by a token at a time; see `generate`."
     check_count("max_tokens", max_tokens)
     limit, sampling = model.config.context_len, sampling or Sampling()
     prompts = check_prompts(prompts, model.config.vocab_size, limit)
     rows = list(range(len(prompts)))  # whose text each row is
-    batch = Batch(model, prompts, cache=cache) if rows else None
+    batch = None
+    if rows:
+        batch = Batch(model, prompts, room=max_tokens, cache=cache)
     for n in range(1, max_tokens + 1):
         if not rows:
             return
         own = generator
         if isinstance(generator, Sequence):
             own = [generator[row] for row in rows]
-        drawn = sampling.choose(batch.scores(), batch.ids, own)  # (B,)
+        scores = batch.scores()[:, :vocab_size]
+        drawn = sampling.choose(scores, batch.ids, own)  # (B,)
         pairs = zip(rows, drawn.tolist(), strict=True)
         new = {row: id for row, id in pairs if id not in stop_ids}
         yield new
@@ -321,6 +344,10 @@ def generate(
     for `max_tokens` below 1.
     """
     prompts = list(prompts)
+    n = len(generator) if isinstance(generator, Sequence) else len(prompts)
+    if n != len(prompts):
+        told = f"{n} generators for {len(prompts)} prompts"
+        raise ValueError(f"{told}: pass one for each, or one for all")
     added = [[] for _ in prompts]
     for drawn in next_tokens(
         model,
@@ -382,7 +409,7 @@ def until(
 # %% ../nbs/10_generation.ipynb #stream
 def stream(
     model: nn.Module,  # ids, cache, mask → scores
-    tokenizer,  # has `encode`, `decode_bytes` and `special_tokens`
+    tokenizer,  # has a length, `encode`, `decode_bytes`, `special_tokens`
     prompt: str,  # the beginning of a text; "": the model begins
     *,
     max_tokens: int,  # to add, at most
@@ -400,6 +427,11 @@ def stream(
     begin = tokenizer.special_tokens.get(END)
     begin = [] if begin is None else [begin]
     ids = begin + tokenizer.encode(prompt)
+    if not ids:
+        raise ValueError(
+            f"prompt='' is too short: this tokenizer has no {END} to begin "
+            f"with, only {list(tokenizer.special_tokens)}"
+        )
     check_prompts([ids], model.config.vocab_size, model.config.context_len)
     steps = next_tokens(
         model,
@@ -408,6 +440,7 @@ def stream(
         sampling=sampling,
         stop_ids=begin,
         generator=generator,
+        vocab_size=len(tokenizer),
     )
     new = (id for drawn in steps for id in drawn.values())
     return until(whole_characters(tokenizer, new), stop)
@@ -440,7 +473,7 @@ def beam_search(
     check_count("width", width)
     check_count("max_tokens", max_tokens)
     V, limit = model.config.vocab_size, model.config.context_len
-    batch = Batch(model, check_prompts([prompt], V, limit))
+    batch = Batch(model, check_prompts([prompt], V, limit), room=max_tokens)
     total, complete = torch.zeros(1), []
     last = min(max_tokens, limit - len(prompt))
     for n in range(1, last + 1):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RMSNorm', 'rotary_frequencies', 'rotary_table', 'rotate', 'stretch', 'SwiGLU', 'SquaredReLU', 'ModernConfig',
-           'read_settings', 'GroupedAttention', 'ModernBlock', 'ModernGPT', 'orthogonalize', 'Muon', 'Together',
-           'muon_and_adamw', 'modern_tensors', 'save_modern', 'check_stored', 'load_modern']
+           'read_rope', 'read_settings', 'GroupedAttention', 'ModernBlock', 'ModernGPT', 'orthogonalize', 'Muon',
+           'Together', 'muon_and_adamw', 'modern_tensors', 'save_modern', 'check_stored', 'load_modern']
 
 # %% ../nbs/11_modern.ipynb #imports
 import json
@@ -246,7 +246,8 @@ class ModernConfig(GPTConfig):
         data = read_settings(data)
         own = {"tied": False, "qk_norm": data["model_type"] == "qwen3"}
         if data["model_type"] == _OWN:
-            own |= {key: data[_OWN][key] for key in ("activation", "qk_norm")}
+            told = data.get(_OWN, {}).items()
+            own |= {k: x for k, x in told if k in ("activation", "qk_norm")}
         items = _KEYS.items()
         found = {ours: data.get(key) for ours, key in items}
         given = {ours: x for ours, x in found.items() if x is not None}
@@ -279,6 +280,22 @@ _FIXED_KEYS = {  # what this class computes; other values are refused
 }
 
 # %% ../nbs/11_modern.ipynb #config-reading
+def read_rope(
+    data: dict,  # the content of a `config.json`
+) -> dict:  # `rope_scaling`, and what else stands beside it
+    "Raises `ValueError` if it is ambiguous what is meant."
+    new, old = data.get("rope_parameters"), data.get("rope_scaling")
+    if (rope := {**(new or old or {})}) != {**(old or new or {})}:
+        raise ValueError(f"rope_parameters={new} and rope_scaling={old}")
+    kind = rope.pop("rope_type", rope.pop("type", "default"))
+    outside = {"rope_theta", "partial_rotary_factor"} & rope.keys()
+    found = {key: rope.pop(key) for key in outside}
+    if kind == "default" and rope:
+        raise ValueError(f"rope_scaling={rope} has settings, but no type")
+    rope = None if kind == "default" else {"rope_type": kind} | rope
+    return found | {"rope_scaling": rope}
+
+
 def read_settings(
     data: dict,  # the content of a `config.json`
 ) -> dict:  # the same, with `rope_theta` and `rope_scaling`
@@ -295,21 +312,15 @@ def read_settings(
     check_choice(
         "model_type", data.get("model_type"), ("qwen3", "llama", _OWN)
     )
-    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-    old_name = rope.get("type", "default")  # of the same key
-    rope = {"rope_type": old_name} | rope
-    rope = {key: x for key, x in rope.items() if key != "type"}
-    outside = {"rope_theta", "partial_rotary_factor"} & rope.keys()
-    data = data | {key: rope.pop(key) for key in outside}
-    data["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    data = data | read_rope(data)
     for key, value in _FIXED_KEYS.items():
         if (found := data.get(key, value)) not in (value, None):
             raise ValueError(
                 f"{key}={found!r} is not {value!r}: this class would "
                 "compute something else"
             )
-    required = {*list(_KEYS.values())[:6]}  # the others have defaults
-    if missing := sorted(required - data.keys()):
+    required = [*_KEYS.values()][:6]  # the others have defaults
+    if missing := sorted({*required} - data.keys()):
         raise ValueError(f"the configuration lacks {missing}")
     return data
 
@@ -524,6 +535,7 @@ class Muon(Optimizer):
         check_choice("adjust", adjust, ("original", "match_rms_adamw"))
         check_range("lr", lr, 0, math.inf)
         check_range("momentum", momentum, 0, 1)
+        check_range("weight_decay", weight_decay, 0, math.inf)
         options = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         options |= {"weight_decay": weight_decay, "adjust": adjust}
         super().__init__(params, options | {"dtype": dtype})

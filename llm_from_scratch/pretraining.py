@@ -136,7 +136,7 @@ class TrainConfig:
     decay: float = 0.4  # share of the steps, at the end of "stable"
     final: float = 0.0  # share of the peak that is left at the end
     clip: float = 1.0  # longest gradient; 0: any
-    accumulate: int = 1  # batches a step
+    accumulate: int = 1  # batches a step, added up as the model computes
     evaluations: int = 10  # checkpoints, evenly spread
 
     def __post_init__(self):
@@ -350,14 +350,17 @@ class Resumable(Training):
         state = {name: getattr(self, name) for name in names}
         if hasattr(self.batches, "state_dict"):
             state["batches"] = self.batches.state_dict()
-        if torch.cuda.is_available():
-            state["cuda_random"] = torch.cuda.get_rng_state_all()
         return state | {
             "where": self.where(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": [place.get_rng_state() for place in self.chances()],
         }
+
+    def chances(self) -> list:  # torch, and torch.cuda or its like
+        "What draws random numbers in a step."
+        kind = next(self.model.parameters()).device.type
+        return [torch] + [getattr(torch, kind)] * (kind != "cpu")
 
     def load_state_dict(
         self,
@@ -378,10 +381,16 @@ class Resumable(Training):
                 self.next_batch()
         self.model.load_state_dict(state.pop("model"))
         self.optimizer.load_state_dict(state.pop("optimizer"))
-        torch.set_rng_state(state.pop("random"))
-        if saved := state.pop("cuda_random", None):
-            torch.cuda.set_rng_state_all(saved)
+        self.draw_on(state.pop("random"))
         vars(self).update(state)
+
+    def draw_on(
+        self,
+        random: list[Tensor],  # states; on another device, only the first
+    ) -> None:
+        "Let chance go on from there."
+        for place, state in zip(self.chances(), random, strict=False):
+            place.set_rng_state(state)
 
     def where(self) -> str:  # such as `cpu, float32, 2 threads`
         "What the last digits of all numbers depend on."
@@ -406,8 +415,9 @@ class Resumable(Training):
     def warm_up(self) -> None:
         "Compile and fill caches before the clock runs; nothing is learned."
         start, batch = time.perf_counter(), self.next_batch()
-        with torch.random.fork_rng():
-            self.backward([batch])
+        random = [place.get_rng_state() for place in self.chances()]
+        self.backward([batch])
+        self.draw_on(random)
         self.optimizer.zero_grad()
         self._ready.append(batch)
         self.outside += time.perf_counter() - start
@@ -447,8 +457,9 @@ def train(
 ) -> list[dict]:  # one row a step
     """Train a module in place, as far as the budget goes.
 
-    Killed and resumed, it gives the same numbers. The folder is that of
-    `RunFolder`. Raises `NotFinite` and what `open_log` raises.
+    Killed and resumed on a processor, it gives the same numbers, if
+    batches without a `state_dict` come in the same order again. Raises
+    `NotFinite` and what `open_log` raises; `RunFolder` is the folder's.
     """
     options = {"make": make, "loss_fn": loss_fn, "plan": plan}
     run = Resumable(model.train(), batches, config, **options)

@@ -230,6 +230,7 @@ def test_one_generator_a_row_makes_rows_independent():
         ({"temperature": math.inf}, ["temperature=inf", "finite"]),
         ({"top_k": 0}, ["top_k=0", "at least 1"]),
         ({"top_k": 2.5}, ["top_k=2.5", "whole"]),
+        ({"top_k": 5.0}, ["top_k=5.0", "whole"]),
         ({"top_p": 0.0}, ["top_p=0.0", "above 0", "at most 1"]),
         ({"top_p": 1.01}, ["top_p=1.01"]),
         ({"top_p": math.nan}, ["top_p=nan"]),
@@ -355,6 +356,8 @@ def test_a_batch_takes_other_rows(model, cache):
         ([1, 2], TypeError, ["prompts[0]=1", "[ids]"]),
         (["Lily"], TypeError, ["prompts[0]='Lily'", "list of token ids"]),
         (torch.zeros(1, 2, 3), TypeError, ["prompts[0]", "list"]),
+        ([[[1, 2]]], TypeError, ["prompts[0]", "[1, 2]", "no token id"]),
+        ([[1.0, 2.0]], TypeError, ["prompts[0]", "1.0", "no token id"]),
     ],
 )
 def test_wrong_prompts(gpt, prompts, kind, parts):
@@ -502,7 +505,7 @@ class Told:
     )
     token_embedding = torch.nn.Embedding(3, 1)
 
-    def new_cache(self, batch_size: int) -> None:
+    def new_cache(self, batch_size: int, max_len: int | None) -> None:
         self.texts = []
 
     def __call__(self, ids, cache=None, *, mask=None):
@@ -691,3 +694,48 @@ def test_padding_without_its_mask_is_seen(model, monkeypatch):
 
     monkeypatch.setattr(generation, "left_pad", blind)
     assert generate(model, PROMPTS[:3], **options) != right
+
+
+def test_a_cache_has_room_for_the_text_and_no_more(model, monkeypatch):
+    rooms, new_cache = [], type(model).new_cache
+
+    def spied(self, batch_size, max_len=None):
+        rooms.append(max_len)
+        return new_cache(self, batch_size, max_len)
+
+    monkeypatch.setattr(type(model), "new_cache", spied)
+    generate(model, [[1, 2], [3]], max_tokens=5)
+    beam_search(model, [1, 2, 3], width=2, max_tokens=4)
+    generate(model, [[1, 2]], max_tokens=500)
+    assert rooms == [7, 7, SIZES["context_len"]]
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_scores_that_are_no_numbers(greedy):
+    ids = torch.tensor([[0]])
+    for logits in ([0.0, math.nan], [1.0, math.inf]):
+        with pytest.raises(ValueError, match=r"score is (nan|inf).*diverged"):
+            Sampling(greedy=greedy).choose(torch.tensor([logits]), ids)
+    with pytest.raises(ValueError, match="temperature or the penalty"):
+        far = torch.tensor([[100.0, 1.0]])
+        Sampling(temperature=1e-40, greedy=greedy).choose(far, ids)
+
+
+def test_a_generator_for_each_prompt_or_one_for_all(model):
+    for n in (1, 3):
+        with pytest.raises(ValueError, match=f"{n} generators for 2 prompts"):
+            generate(model, [[1], [2]], max_tokens=2, generator=seeds(n))
+
+
+def test_ids_that_the_tokenizer_lacks_are_never_drawn():
+    tokenizer = BPETokenizer.train("Lily", 256)  # ids are bytes, no marker
+    config = GPTConfig(
+        vocab_size=300, context_len=64, n_layer=1, n_head=2, n_embd=16
+    )
+    model = GPT(config, generator=seeded())
+    options = {"max_tokens": 40, "generator": seeded()}
+    assert "".join(stream(model, tokenizer, "Lily", **options))
+    own = generate(model, [[1]], max_tokens=60, generator=seeded())[0]
+    assert max(own) > 255  # else nothing was left out above
+    with pytest.raises(ValueError, match=r"prompt=''.*<\|endoftext\|>"):
+        stream(model, tokenizer, "", **options)

@@ -39,6 +39,7 @@ from llm_from_scratch.modern import (
     modern_tensors,
     muon_and_adamw,
     orthogonalize,
+    read_rope,
     read_settings,
     rotary_frequencies,
     rotary_table,
@@ -749,6 +750,20 @@ def test_old_names_of_rope():
     assert (config.rope_base, config.rope_scaling) == (3e3, None)
 
 
+def test_both_names_of_rope():
+    both = {"rope_scaling": LINEAR, "rope_parameters": dict(LINEAR)}
+    assert read_rope(both) == {"rope_scaling": LINEAR}
+    assert read_rope({}) == {"rope_scaling": None}
+    theta = {"rope_theta": 3e3}
+    assert read_rope({"rope_parameters": theta})["rope_theta"] == 3e3
+
+
+def test_our_own_kind_may_tell_little():
+    told = SMALL.to_dict() | {"model_type": "llm_from_scratch"}
+    config = ModernConfig.from_dict(told | {"llm_from_scratch": {}})
+    assert config.activation == "swiglu"
+
+
 def test_config_keeps_its_own_scaling():
     scaling = dict(LINEAR)
     config = ModernConfig(**SIZES, n_head=2, n_embd=8, rope_scaling=scaling)
@@ -828,6 +843,11 @@ def test_broken_files(tmp_path):
             {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
             ["rope_type=yarn", "linear, llama3"],
         ),
+        ({"rope_scaling": {"factor": 4.0}}, ["{'factor': 4.0}", "no type"]),
+        (
+            {"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 9.0}},
+            ["rope_parameters={'rope_theta': 9.0}", "rope_scaling={'rope_"],
+        ),
         (
             {"rope_scaling": {"rope_type": "llama3", "factor": 4.0}},
             ["llama3 needs", "low_freq_factor", "{'factor': 4.0}"],
@@ -888,6 +908,7 @@ def test_arguments_refused():
         (lambda: Muon([weight]), ["shape (3,)", "AdamW"]),
         (lambda: Muon([weight], lr=-1), ["lr=-1"]),
         (lambda: Muon([weight], momentum=1), ["momentum=1"]),
+        (lambda: Muon([weight], weight_decay=-1), ["weight_decay=-1"]),
         (lambda: Muon([weight], adjust="x"), ["adjust=x", "original"]),
         (lambda: made()(some_ids(SMALL, 1, 33)), ["33", "context_len=32"]),
         (lambda: made()(torch.full((1, 2), 61)), ["id 61", "0…60"]),

@@ -1,8 +1,9 @@
 """Draw the figures of the chapter on modern parts: python modern.py"""
 
+import json
 import math
 
-from draw import COLORS, PASTEL, arrow, box, canvas, draw_map, save
+from draw import COLORS, HERE, PASTEL, arrow, box, canvas, draw_map, plt, save
 from matplotlib.patches import Circle, Rectangle
 
 SOFT = "#3d4a59"
@@ -61,6 +62,30 @@ def draw_result() -> None:
     ax.text(2.35, 0.06, "biases in attention and MLP → none", ha="center",
             fontsize=9, color=SOFT)  # fmt: skip
     save(fig, "modern_result")
+
+
+def draw_minutes() -> None:
+    "Held-out bits per byte over minutes of training, from the record."
+    canvas(1, 1)  # sets the style
+    plt.close("all")
+    path = HERE.parents[1] / "runs" / "quality_per_minute.json"
+    arms = json.loads(path.read_text("utf-8"))["arms"]
+    fig, ax = plt.subplots(figsize=(4.6, 2.9))
+    drawn = {
+        "plain": ("GPT-2, float32, AdamW", "grey", "--", (3.3, 1.38)),
+        "avx2": ("this chapter, AVX2 only", "sky", "-", (3.6, 1.05)),
+        "ten": ("this chapter", "blue", "-", (1.0, 0.72)),
+    }
+    for name, (label, tint, line, place) in drawn.items():
+        rows = [row for row in arms[name]["history"] if "valid" in row]
+        minutes = [row["seconds"] / 60 for row in rows]
+        values = [row["valid"] for row in rows]
+        style = {"color": COLORS[tint], "ls": line, "marker": "."}
+        ax.plot(minutes, values, **style)
+        ax.text(*place, label, color=COLORS[tint], fontsize=9.5)
+    ax.set(xlabel="minutes of training", ylabel="bits per byte, held out")
+    ax.set(xlim=(0, 10.4), ylim=(0.6, 2.0))
+    save(fig, "modern_minutes")
 
 
 def draw_layouts() -> None:
@@ -126,6 +151,7 @@ def main() -> None:
     "Draw them all."
     draw_map("Pretraining", "map_modern")
     draw_result()
+    draw_minutes()
     draw_layouts()
     draw_groups()
 
