@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_from_scratch.downloads import download
+from llm_from_scratch.downloads import agree_to_model, download
 from llm_from_scratch.files import cache_dir, read_text
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 ON_HUB = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"  # owner/name
 OWN_KEY = "llm_from_scratch"  # of what we write beside others' keys
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files
+PART = r"[A-Za-z0-9][\w.-]*\.safetensors"  # the name of one: no path
 STORYTELLER = Path(__file__).parent / "models" / "storyteller"
 KINDS = {  # model_type: our module, what reads it, what it is stored as
     "gpt2": ("gpt", "load_gpt2", "gpt2_tensors"),
@@ -37,14 +40,15 @@ KINDS = {  # model_type: our module, what reads it, what it is stored as
 def find_folder(
     source: str | Path,  # a folder, or owner/name on the hub
     *,
-    weights: str = "model.safetensors",  # what to fetch beside config.json
+    weights: bool = True,  # False: fetch what is small, and the tokenizer
     consent: bool | None = None,  # to download; None: ask in a terminal
 ) -> Path:  # a folder that holds `config.json`
     """Find a model's folder, or fetch one from the hub into the cache.
 
-    What is a folder here is never looked up there. Raises
-    `FileNotFoundError` for a folder without `config.json` and for a
-    source that is neither, and what `download` raises.
+    What is a folder here is never looked up there. Consent is asked for
+    once, for the whole model. Raises `FileNotFoundError` for a folder
+    without `config.json` and for a source that is neither, `ValueError`
+    for an index that cannot be followed, and what `download` raises.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir() and re.fullmatch(ON_HUB, str(source)):
@@ -61,22 +65,91 @@ def find_folder(
     return folder
 
 
-def _fetch(repo_id: str, weights: str, consent: bool | None) -> Path:
+def _fetch(repo_id: str, weights: bool, consent: bool | None) -> Path:
     "The model's folder in the cache; what is there already is kept."
     folder = cache_dir() / "models" / repo_id.replace("/", "--")
-    for name in (weights, "config.json"):
-        path = folder / name
-        if not path.exists():
-            download(repo_id, name, path, repo_type="model", consent=consent)
-            consent = True  # for the small file beside the large one
+    small = ["config.json"] + ["tokenizer.json"] * (not weights)
+    small = [name for name in small if not _is_known(folder, name)]
+    large = [x for x in _weight_files(folder) if not (folder / x).exists()]
+    if not small and not large:
+        return folder
+    no_folder = f"there is no folder {repo_id} here; "
+    agree_to_model(repo_id, folder, consent=consent, why=no_folder)
+    try:
+        if weights and large:
+            _fetch_weights(repo_id, folder)
+        for name in small:
+            _fetch_small(repo_id, folder, name)
+    except (ConnectionError, FileNotFoundError, PermissionError) as error:
+        raise type(error)(f"{no_folder}{error}") from error
     return folder
+
+
+def _is_known(folder: Path, name: str) -> bool:
+    "Is the file here, or was the hub found to have none?"
+    return (folder / name).exists() or (folder / f".no-{name}").exists()
+
+
+def _fetch_small(repo_id: str, folder: Path, name: str) -> None:
+    "A file beside the weights; only `config.json` must be there."
+    try:
+        _get(repo_id, folder, name)
+    except FileNotFoundError:
+        if name == "config.json":
+            raise
+        (folder / f".no-{name}").touch()  # the next call needs no network
+
+
+def _fetch_weights(repo_id: str, folder: Path) -> None:
+    "One file or, where the hub has an index instead, those it names."
+    if not (folder / INDEX).exists():
+        for name in (WEIGHTS, INDEX):
+            with contextlib.suppress(FileNotFoundError):
+                _get(repo_id, folder, name)
+                break
+        else:
+            raise FileNotFoundError(
+                f"the hub has no {WEIGHTS} of {repo_id} and no {INDEX}; "
+                "pickled weights (.bin, .pt) are not read: choose another "
+                "repository of the same model"
+            )
+    for name in _weight_files(folder):
+        _get(repo_id, folder, name)
+
+
+def _get(repo_id: str, folder: Path, name: str) -> None:
+    "Fetch one file of a model, unless it is there; consent was given."
+    path = folder / name
+    if not path.exists():
+        download(repo_id, name, path, repo_type="model", consent=True)
+
+
+def _weight_files(folder: Path) -> list[str]:
+    "The names of the files with weights, as far as is known by now."
+    path = folder / INDEX
+    if (folder / WEIGHTS).exists() or not path.exists():
+        return [WEIGHTS]
+    parts = _read_object(path).get("weight_map")
+    names = set(map(str, parts.values())) if isinstance(parts, dict) else set()
+    odd = sorted(x for x in names if not re.fullmatch(PART, x, re.ASCII))
+    if odd or not names:
+        raise ValueError(
+            f"{path} names {odd or 'no files'} as weights; it must name files "
+            "like model-00001-of-00002.safetensors, in no other folder: do "
+            "not trust this repository, and delete the file"
+        )
+    return sorted(names)
 
 
 def read_config(
     folder: Path,  # of `find_folder`
 ) -> dict:  # the content of its `config.json`
     "Raises `ValueError`, naming the file, unless it holds a JSON object."
-    path = folder / "config.json"
+    return _read_object(folder / "config.json")
+
+
+def _read_object(path: Path) -> dict:
+    "The object in a JSON file; `ValueError` for anything else."
     try:
         data = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -101,6 +174,9 @@ def new_folder(
     name; else it is deleted, and what stood there stays. The old folder
     is replaced with all that it held, so it must be a model's, or empty:
     anything else raises `FileExistsError`, whatever `overwrite` says.
+    Replacing takes two steps, each a renaming. A program that is killed
+    between them, or a machine that stops, leaves no `path`, and the old
+    folder as `old` in a hidden one beside it, `.name.xxxxxxxx`.
     """
     path = Path(os.path.abspath(path))
     _check_old(path, overwrite)
@@ -114,12 +190,12 @@ def new_folder(
             if file.is_file():
                 _finish(file)
         _check_old(path, overwrite)  # may have come meanwhile
-        if path.exists():
-            os.replace(path, old)
         try:
+            if path.exists():
+                os.replace(path, old)
             os.replace(new, path)
-        except BaseException:
-            if old.exists():
+        except BaseException:  # Ctrl-C too, after either step
+            if old.exists() and not path.exists():
                 os.replace(old, path)
             raise
 
@@ -216,12 +292,15 @@ def load_checkpoint(
     """Load a model, its tokenizer if it has one, and what is told of it.
 
     The model is in evaluation mode. Of the folder of a training run the
-    best checkpoint is taken. Raises `FileNotFoundError` and `ValueError`
-    for files that are missing, broken or of another kind of model.
+    best checkpoint is taken. What is small is read first, so that a model
+    or a tokenizer of another kind is told before weights are fetched.
+    Raises `FileNotFoundError` and `ValueError` for files that are missing,
+    broken or of another kind, and what `find_folder` raises.
     """
     from llm_from_scratch.tokenization import BPETokenizer
 
-    folder = find_folder(best_checkpoint(source), consent=consent)
+    source = best_checkpoint(source)
+    folder = find_folder(source, weights=False, consent=consent)
     config = read_config(folder)
     kind = config.get("model_type")
     if kind not in KINDS:
@@ -230,10 +309,16 @@ def load_checkpoint(
             f"package loads {', '.join(KINDS)}"
         )
     module, load, _ = KINDS[kind]
-    load = getattr(import_module(f".{module}", __package__), load)
-    model = load(folder, device=device, dtype=dtype)
     path = folder / "tokenizer.json"
-    tokenizer = BPETokenizer.load(path) if path.is_file() else None
+    try:
+        tokenizer = BPETokenizer.load(path) if path.is_file() else None
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {module}.{load}({str(source)!r}) loads the weights "
+            "alone"
+        ) from error
+    load = getattr(import_module(f".{module}", __package__), load)
+    model = load(source, device=device, dtype=dtype, consent=True)  # asked
     return model, tokenizer, config.get(OWN_KEY, {})
 
 

@@ -9,6 +9,8 @@ from .cli_options import Parser, UserError, add_command, whole
 from .files import END
 from .terminal import tell
 
+SMALL = 200_000_000  # bytes of weights that are widened unless asked
+
 
 def add_generate(commands) -> None:
     "`llmfs generate`."
@@ -27,12 +29,7 @@ def add_generate(commands) -> None:
         metavar="PROMPT",
         help="how it begins (default: the model begins)",
     )
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        help="a model's folder, the folder of a training run, or owner/name "
-        "on the Hugging Face hub (default: the storyteller)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--count",
         type=whole(1),
@@ -55,6 +52,27 @@ def add_generate(commands) -> None:
         help=r"end before this text; \n is a line break; may be repeated",
     )
     add_sampling(parser)
+
+
+def add_model(parser: Parser) -> None:
+    "The options that say which model, and how it is taken."
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        help="a model's folder, the folder of a training run, or owner/name "
+        "on the Hugging Face hub (default: the storyteller)",
+    )
+    parser.add_argument(
+        "--yes",
+        action="store_true",
+        help="agree to a download from the hub without being asked",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "stored"),
+        help="how precisely to compute; stored: as the weights are (default: "
+        f"float32 up to {SMALL // 10**6} MB of weights, stored above)",
+    )
 
 
 def add_sampling(parser: Parser) -> None:
@@ -122,19 +140,11 @@ def number(
 
 def generate(args: argparse.Namespace) -> None:
     "Write what the model says, as it comes."
-    prompt = args.prompt or ""
-    if args.prompt is not None and not prompt.strip():
-        raise UserError(
-            "the prompt is empty; leave it out, and the model begins by itself"
-        )
     if "" in args.stop:
         raise UserError("--stop '': an empty text would end every text")
-    if prompt.endswith(" "):
-        tell("the prompt's last space is left out: words bring their own")
-        prompt = prompt.rstrip(" ")
+    prompt = read_prompt(args)
     import torch
 
-    from .checkpoint import STORYTELLER, load_checkpoint
     from .decoding import Decoder
     from .generation import Sampling, stream
 
@@ -145,10 +155,7 @@ def generate(args: argparse.Namespace) -> None:
         repetition_penalty=args.repetition_penalty,
         greedy=args.greedy,
     )
-    source = args.model or STORYTELLER
-    model, tokenizer, _ = load_checkpoint(source, dtype=torch.float32)
-    if tokenizer is None:
-        raise UserError(f"{source} holds no tokenizer.json to read text with")
+    model, tokenizer = load(args)
     model = Decoder(model)
     random = torch.Generator()
     first = random.seed() if args.seed is None else args.seed
@@ -166,3 +173,36 @@ def generate(args: argparse.Namespace) -> None:
         for piece in pieces:
             print(piece, end="", flush=True)
         print(f"\n{END}" if args.count > 1 else "")
+
+
+def read_prompt(args: argparse.Namespace) -> str:
+    "How the text begins; empty if the model shall begin."
+    prompt = args.prompt or ""
+    if args.prompt is not None and not prompt.strip():
+        raise UserError(
+            "the prompt is empty; leave it out, and the model begins by itself"
+        )
+    if prompt.endswith(" "):
+        tell("the prompt's last space is left out: words bring their own")
+    return prompt.rstrip(" ")
+
+
+def load(args: argparse.Namespace) -> tuple:
+    "The model, as precise as it shall be, and its tokenizer."
+    import torch
+
+    from .checkpoint import STORYTELLER, load_checkpoint
+
+    source = args.model or STORYTELLER
+    asked = args.dtype if args.dtype != "stored" else None
+    model, tokenizer, _ = load_checkpoint(
+        source,
+        dtype=getattr(torch, asked) if asked else None,
+        consent=True if args.yes else None,  # None: ask
+    )
+    if tokenizer is None:
+        raise UserError(f"{source} holds no tokenizer.json to read text with")
+    size = sum(x.numel() * x.element_size() for x in model.parameters())
+    if args.dtype is None and size <= SMALL:
+        model = model.float()
+    return model, tokenizer

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from llm_from_scratch.files import cache_dir
@@ -106,32 +107,73 @@ def _keep(target: Path, size: int | None, sha256: str | None) -> Path:
     return target
 
 
+def agree_to_model(
+    repo_id: str,  # owner/name on the hub
+    folder: Path,  # where its files shall stand
+    *,
+    consent: bool | None,  # True: yes; None: ask in a terminal
+    why: str = "",  # what is told first, with "; " at its end
+) -> None:
+    """Ask once for all files of a model, `PermissionError` without consent.
+
+    Only where a person is asked, the hub is, too: for the size.
+    """
+    asking = consent is None and _is_terminal()
+    size = _model_size(repo_id) if asking else None
+    _ask(repo_id, folder, size, None, consent, why)
+
+
+def _model_size(repo_id: str) -> int | None:
+    "The bytes of a model's weights, if the hub tells."
+    with suppress(Exception):  # the download will say what is wrong
+        from huggingface_hub import HfApi
+
+        hub = HfApi(endpoint=os.getenv("HF_ENDPOINT"))
+        info = hub.model_info(repo_id, files_metadata=True, timeout=10)
+        sizes = {file.rfilename: file.size for file in info.siblings}
+        one = sizes.get("model.safetensors")
+        part = r"model-\d+-of-\d+\.safetensors"
+        return one or sum(
+            size for name, size in sizes.items() if re.fullmatch(part, name)
+        )
+    return None
+
+
+def _is_terminal() -> bool:
+    "Is there somebody to ask?"
+    return bool(sys.stdin and sys.stdin.isatty())
+
+
 def _ask(
     source: str,
     target: Path,
     size: int | None,
     licence: str | None,
     consent: bool | None,
+    why: str = "",
 ) -> None:
     "Go on only with the user's consent."
-    amount = f"{size / 1e6:,.0f} MB" if size else "a file of unknown size"
+    amount = f"{size / 1e6:,.0f} MB" if size else "data of unknown size"
     terms = licence or "see its page there"
     what = (
         f"{amount} from the Hugging Face hub, {source} (licence: {terms}), "
         f"to {target}"
     )
-    if consent is None and sys.stdin and sys.stdin.isatty():
-        answer = input(f"Download {what}? [y/N] ")
+    if consent is None and _is_terminal():
+        question = f"{why}download {what}? [y/N] "
+        answer = ""
+        with suppress(EOFError):  # Ctrl-D is no consent
+            answer = input(question[0].upper() + question[1:])
         consent = answer.strip().lower() in ("y", "yes")
     elif consent is None:
         raise PermissionError(
-            f"this would download {what}; pass consent=True (in a shell: "
-            "--yes) to agree"
+            f"{why}this would download {what}; pass consent=True (in a "
+            "shell: --yes) to agree"
         )
     if not consent:
         raise PermissionError(
-            f"nothing was downloaded: there was no consent to {what}; pass "
-            "consent=True to agree"
+            f"{why}nothing was downloaded: there was no consent to {what}; "
+            "pass consent=True (in a shell: --yes) to agree"
         )
 
 

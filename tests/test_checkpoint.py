@@ -107,6 +107,28 @@ def test_error_at_the_last_step(old, monkeypatch):
     assert list(old.parent.iterdir()) == [old]
 
 
+@pytest.mark.parametrize("step", ["old", "model"])
+def test_ctrl_c_between_the_steps(old, monkeypatch, step):
+    "It arrives just after a renaming: a whole folder stands all the same."
+    replace, pressed = os.replace, []
+
+    def then_ctrl_c(source, target):
+        replace(source, target)
+        if Path(target).name == step and not pressed:
+            pressed.append(step)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", then_ctrl_c)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        new_folder(old, overwrite=True) as x,
+    ):
+        fill(x)
+    wanted = {"old": b"old", "model": b"new"}
+    assert content(old)["part/weights"] == wanted[step]
+    assert list(old.parent.iterdir()) == [old]
+
+
 KILLED = """
 import os, sys
 from llm_from_scratch.checkpoint import new_folder
@@ -224,36 +246,162 @@ def test_folder_without_config(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_from_the_hub(tmp_path, monkeypatch):
-    "The second file needs no second consent; what is there is kept."
-    calls = []
-
-    def fake(repo_id, name, target, *, repo_type, consent):
-        calls.append((name, consent))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("{}")
-
-    monkeypatch.setattr(checkpoint, "download", fake)
-    monkeypatch.setenv("LLMFS_CACHE", str(tmp_path))
-    folder = find_folder("owner/a-model", weights="w.bin", consent=None)
-    assert folder == tmp_path / "models" / "owner--a-model"
-    assert calls == [("w.bin", None), ("config.json", True)]
-    assert find_folder("owner/a-model", weights="w.bin") == folder
-    assert len(calls) == 2
+# --------------------------------------------------------------- the hub
 
 
-def test_interrupted_fetch_is_continued(tmp_path, monkeypatch):
-    def fake(repo_id, name, target, **options):
-        if name == "config.json":
+class Hub:
+    "A model on the hub, as far as `download` shows it."
+
+    def __init__(self, files: dict[str, bytes]):
+        self.files, self.asked, self.questions = files, [], []
+        self.fails = None  # the file at which the network does
+        self.answer = False  # of who is asked
+
+    def agree(self, repo_id, folder, *, consent, why):
+        if consent is None:
+            self.questions.append((repo_id, why))
+        if not (self.answer if consent is None else consent):
+            raise PermissionError(f"{why}pass consent=True")
+
+    def download(self, repo_id, name, target, *, repo_type, consent):
+        assert (repo_id, repo_type, consent) == ("owner/name", "model", True)
+        self.asked.append(name)
+        if name == self.fails:
             raise ConnectionError("gone")
+        if name not in self.files:
+            raise FileNotFoundError(f"the hub has no {repo_id}/{name} (404)")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("weights")
+        target.write_bytes(self.files[name])
+        return target
 
-    monkeypatch.setattr(checkpoint, "download", fake)
-    monkeypatch.setenv("LLMFS_CACHE", str(tmp_path))
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Hub:
+    "A hub whose files a test decides on, and an empty cache."
+    made = Hub({"config.json": b"{}", "model.safetensors": b"weights"})
+    monkeypatch.setattr(checkpoint, "download", made.download)
+    monkeypatch.setattr(checkpoint, "agree_to_model", made.agree)
+    monkeypatch.setenv("LLMFS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def in_cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "models" / "owner--name"
+
+
+def test_from_the_hub(hub, tmp_path):
+    "Consent is asked for once, and what is there is kept."
+    hub.answer = True
+    folder = find_folder("owner/name")
+    assert folder == in_cache(tmp_path)
+    assert content(folder) == hub.files
+    no_folder = "there is no folder owner/name here; "
+    assert hub.questions == [("owner/name", no_folder)]
+    hub.asked.clear()
+    assert find_folder("owner/name") == folder
+    assert not hub.asked
+    assert len(hub.questions) == 1
+
+
+def test_without_consent_nothing_is_fetched(hub):
+    for consent in (None, False):
+        with pytest.raises(PermissionError, match="consent=True") as caught:
+            find_folder("owner/name", consent=consent)
+        text = str(caught.value)
+        assert text.startswith("there is no folder owner/name here; ")
+    assert not hub.asked
+
+
+def test_interrupted_fetch_is_continued(hub):
+    hub.fails = "config.json"
     for _ in range(2):
         with pytest.raises(ConnectionError, match="gone"):
             find_folder("owner/name", consent=True)
+    assert hub.asked.count("model.safetensors") == 1
+    hub.fails = None
+    find_folder("owner/name", consent=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_name_that_the_hub_does_not_know_either(name, hub):
+    "Perhaps a folder was meant: that it is not here is said first."
+    del hub.files[name]
+    with pytest.raises(FileNotFoundError) as caught:
+        find_folder("owner/name", consent=True)
+    text = str(caught.value)
+    assert text.startswith("there is no folder owner/name here; the hub has")
+    assert name in text
+
+
+def shards(hub: Hub, names: list[str]) -> dict[str, bytes]:
+    "Give the hub a model in several files, those that the index names."
+    del hub.files["model.safetensors"]
+    index = {f"tensor {i}": name for i, name in enumerate(names)}
+    index = json.dumps({"metadata": {}, "weight_map": index}).encode()
+    hub.files["model.safetensors.index.json"] = index
+    hub.files |= {name: name.encode() for name in names}
+    return hub.files
+
+
+def test_several_files_of_weights(hub):
+    parts = ["model-00001-of-00002.safetensors", "model-2.safetensors"]
+    files = shards(hub, [*parts, parts[0]])
+    hub.fails = parts[1]
+    with pytest.raises(ConnectionError):
+        find_folder("owner/name", consent=True)
+    hub.fails = None
+    folder = find_folder("owner/name", consent=True)  # goes on
+    assert content(folder) == files
+    assert hub.asked.count(parts[0]) == 1
+    hub.asked.clear()
+    (folder / parts[0]).unlink()
+    assert content(find_folder("owner/name", consent=True)) == files
+    assert hub.asked == [parts[0]]
+    assert find_folder("owner/name", consent=False) == folder  # all is there
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../model.safetensors",
+        "/tmp/model.safetensors",
+        "part/model.safetensors",
+        "C:model.safetensors",
+        "..\\model.safetensors",
+        ".safetensors",
+        "model.safetensors\n",
+        "config.json",
+        "model.bin",
+    ],
+)
+def test_an_index_leads_nowhere_else(name, hub, tmp_path):
+    shards(hub, ["model-1.safetensors", name])
+    with pytest.raises(ValueError, match="not trust") as caught:
+        find_folder("owner/name", consent=True)
+    assert repr(name) in str(caught.value)
+    assert "model.safetensors.index.json" in str(caught.value)
+    assert hub.asked[-1] == "model.safetensors.index.json"
+    assert {x.name for x in in_cache(tmp_path).iterdir()} == {
+        "model.safetensors.index.json"
+    }
+
+
+@pytest.mark.parametrize(
+    ("index", "word"),
+    [
+        (b"{}", "no files"),
+        (b'{"weight_map": []}', "no files"),
+        (b'{"weight_map": {"a": 1}}', "'1'"),
+        (b"[]", "list"),
+        (b"{", "broken"),
+    ],
+)
+def test_an_index_of_no_use(index, word, hub):
+    shards(hub, [])["model.safetensors.index.json"] = index
+    with pytest.raises(ValueError, match=word) as caught:
+        find_folder("owner/name", consent=True)
+    assert "model.safetensors.index.json" in str(caught.value)
 
 
 # ---------------------------------------------------------- read_config
@@ -411,6 +559,108 @@ def test_checkpoint_with_a_file_missing(name, error, tmp_path):
         return
     with pytest.raises(error, match=str(path)):
         load_checkpoint(path)
+
+
+def on_hub(hub: Hub, path: Path) -> None:
+    "Put a folder there."
+    hub.files = content(path)
+
+
+def test_checkpoint_from_the_hub(hub, tmp_path):
+    "With its tokenizer; what is small comes first."
+    words = tokenizer()
+    on_hub(hub, save_checkpoint(tmp_path / "m", gpt(), words))
+    hub.answer = True
+    model, again, _ = load_checkpoint("owner/name")
+    assert torch.equal(model(IDS), gpt().eval()(IDS))
+    assert again.encode("a ball") == words.encode("a ball")
+    assert hub.asked == ["config.json", "tokenizer.json", "model.safetensors"]
+    assert len(hub.questions) == 1
+    load_checkpoint("owner/name", consent=False)  # all is there
+    assert len(hub.asked) == 3
+
+
+def test_checkpoint_of_several_files_from_the_hub(hub, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    path = save_checkpoint(tmp_path / "m", modern(), tokenizer())
+    whole, parts = load_file(path / "model.safetensors"), {}
+    (path / "model.safetensors").unlink()
+    for i, name in enumerate(whole):
+        parts[name] = f"model-{i % 2 + 1}.safetensors"
+    for part in set(parts.values()):
+        some = {x: whole[x] for x, file in parts.items() if file == part}
+        save_file(some, path / part)
+    text = json.dumps({"weight_map": parts})
+    (path / "model.safetensors.index.json").write_text(text)
+    on_hub(hub, path)
+    hub.answer = True
+    found = load_checkpoint("owner/name")[0].state_dict()
+    wanted = load_checkpoint(path)[0].state_dict()
+    assert all(torch.equal(found[x], wanted[x]) for x in wanted)
+    assert len(hub.questions) == 1
+
+
+def test_weights_that_came_before_the_tokenizer(hub, tmp_path):
+    "As `load_gpt2` leaves them: the tokenizer is fetched, after asking."
+    on_hub(hub, save_checkpoint(tmp_path / "m", gpt(), tokenizer()))
+    find_folder("owner/name", consent=True)
+    with pytest.raises(PermissionError):
+        load_checkpoint("owner/name")
+    assert load_checkpoint("owner/name", consent=True)[1] is not None
+    assert hub.asked.count("model.safetensors") == 1
+
+
+def test_what_is_small_does_not_stand_for_consent(hub, tmp_path):
+    "The weights are asked for, even if all else is here."
+    on_hub(hub, save_checkpoint(tmp_path / "m", gpt(), tokenizer()))
+    hub.fails = "model.safetensors"
+    with pytest.raises(ConnectionError):
+        load_checkpoint("owner/name", consent=True)
+    hub.fails = None
+    with pytest.raises(PermissionError):
+        load_checkpoint("owner/name")
+    load_checkpoint("owner/name", consent=True)
+
+
+def test_no_tokenizer_on_the_hub(hub, tmp_path):
+    "It is looked for once."
+    on_hub(hub, save_checkpoint(tmp_path / "m", gpt()))
+    assert load_checkpoint("owner/name", consent=True)[1] is None
+    hub.asked.clear()
+    assert load_checkpoint("owner/name")[1] is None
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("what", ["kind", "tokenizer"])
+def test_what_cannot_be_read_is_told_before_the_weights_come(
+    what, hub, tmp_path
+):
+    on_hub(hub, save_checkpoint(tmp_path / "m", gpt(), tokenizer()))
+    if what == "kind":
+        hub.files["config.json"] = b'{"model_type": "mamba"}'
+    else:
+        hub.files["tokenizer.json"] = b"{}"
+    with pytest.raises(ValueError, match=r"mamba|no model with a vocabulary"):
+        load_checkpoint("owner/name", consent=True)
+    assert "model.safetensors" not in hub.asked
+
+
+@pytest.mark.parametrize(
+    ("make", "load"),
+    [(gpt, "gpt.load_gpt2"), (modern, "modern.load_modern")],
+)
+def test_tokenizer_of_another_kind(make, load, tmp_path):
+    "Published ones normalise: the error says how to go on without."
+    path = save_checkpoint(tmp_path / "m", make(), tokenizer())
+    data = json.loads((path / "tokenizer.json").read_text())
+    data["normalizer"] = {"type": "NFC"}
+    (path / "tokenizer.json").write_text(json.dumps(data))
+    (path / "model.safetensors").write_bytes(b"never read")
+    with pytest.raises(ValueError, match="normalizer") as caught:
+        load_checkpoint(path)
+    assert f"{load}({str(path)!r})" in str(caught.value)
+    assert "weights alone" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])

@@ -1,10 +1,14 @@
 "`llmfs generate`: what it prints, and how it fails."
 
+import io
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from llm_from_scratch import checkpoint, cli_generate, decoding
 from llm_from_scratch.checkpoint import load_checkpoint, save_checkpoint
 from llm_from_scratch.cli import main
 from llm_from_scratch.decoding import Decoder
@@ -135,6 +139,70 @@ def test_mistakes(capsys, words, parts):
     assert err.count("\n") == 1
     for part in parts:
         assert part in err
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[torch.dtype]:
+    "How precisely texts were computed."
+    seen = []
+
+    def noting(model):
+        seen.append({x.dtype for x in model.parameters()})
+        return Decoder(model)
+
+    monkeypatch.setattr(decoding, "Decoder", noting)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("stored", "option", "small", "used"),
+    [
+        ("bfloat16", None, True, "float32"),
+        ("bfloat16", None, False, "bfloat16"),
+        ("bfloat16", "stored", True, "bfloat16"),
+        ("bfloat16", "float32", False, "float32"),
+        ("float32", None, False, "float32"),
+        ("float32", "bfloat16", True, "bfloat16"),
+        ("float32", "stored", True, "float32"),
+    ],
+)
+def test_precision(capsys, monkeypatch, computed, stored, option, small, used):
+    made, tokenizer, _ = load_checkpoint("model")
+    made = made.to(getattr(torch, stored))
+    save_checkpoint("model", made, tokenizer, overwrite=True)
+    bytes_each = made.token_embedding.weight.element_size()
+    size = bytes_each * sum(x.numel() for x in made.parameters())
+    monkeypatch.setattr(cli_generate, "SMALL", size if small else size - 1)
+    words = ["--dtype", option] if option else []
+    code, out, err = run(capsys, "Lily", "--seed", "1", *words)
+    assert (code, err) == (0, "")
+    assert computed == [{getattr(torch, used)}]
+    if used == "float32":
+        assert out == expected("Lily", 1) + "\n"
+
+
+def test_help_says_how_precisely(capsys):
+    assert main(["generate", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "default: float32 up to 200 MB of weights, stored above" in text
+
+
+def test_model_of_the_hub(capsys, monkeypatch, tmp_path, model):
+    def fake(repo_id, name, target, **_):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(model / name, target)
+
+    monkeypatch.setattr(checkpoint, "download", fake)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setenv("LLMFS_CACHE", str(tmp_path / "cache"))
+    words = ["Lily", "--seed", "1", "--model", "runs/tny"]
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("llmfs: error: there is no folder runs/tny here; ")
+    assert "--yes" in err
+    code, out, err = run(capsys, *words, "--yes")
+    assert (code, out, err) == (0, expected("Lily", 1) + "\n", "")
+    assert run(capsys, *words)[1] == out  # from now on it is here
 
 
 def test_model_without_tokenizer(capsys, model):

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,11 @@ from types import SimpleNamespace
 import pytest
 
 from llm_from_scratch import downloads
-from llm_from_scratch.downloads import download, download_tinystories
+from llm_from_scratch.downloads import (
+    agree_to_model,
+    download,
+    download_tinystories,
+)
 from llm_from_scratch.files import END, find_tinystories, load_stories
 
 STORY = f"Lily lost her red ball, so she asked Ben.\n{END}\n".encode()
@@ -66,6 +71,14 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         hub = self.server.hub
+        if self.path.startswith("/api/models/"):
+            hub.asked.append(f"GET {self.path}")
+            if hub.status:
+                return self.refuse(hub)
+            files = [{"rfilename": k, "size": n} for k, n in hub.files.items()]
+            told = {"id": "someone/model", "siblings": files}
+            kind = {"Content-Type": "application/json"}
+            return self.answer(200, kind, json.dumps(told).encode())
         if "/storage/" not in self.path:
             hub.asked.append(f"GET {self.path}")
             port = self.server.server_port
@@ -99,7 +112,7 @@ def hub(monkeypatch) -> Iterator[SimpleNamespace]:
     hub = SimpleNamespace(body=CONTENT, etag=sha256(CONTENT), asked=[])
     hub.size, hub.status, hub.get_status = len(CONTENT), 0, 0
     hub.drops, hub.drop_after, hub.ignores_range = 0, 0, False
-    hub.starts = []
+    hub.starts, hub.files = [], {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.hub = hub
     serve = server.serve_forever
@@ -396,6 +409,78 @@ def test_a_terminal_is_asked(hub, tmp_path, monkeypatch, answer):
         assert not hub.asked
     assert "unknown size" in asked[0]
     assert "its page" in asked[0]
+
+
+def test_no_answer_is_no_consent(hub, tmp_path, monkeypatch):
+    def closed(_):
+        raise EOFError
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", closed)
+    with pytest.raises(PermissionError, match="nothing was downloaded"):
+        get(tmp_path / "x", consent=None)
+    assert not hub.asked
+
+
+def ask_for_model(monkeypatch, tmp_path, answer: str | None, **options) -> str:
+    "The question, or the error of who cannot be asked (`answer` None)."
+    asked = []
+    terminal = SimpleNamespace(isatty=lambda: answer is not None)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr("builtins.input", lambda x: asked.append(x) or answer)
+    options = {"consent": None, "why": "there is no folder; "} | options
+    try:
+        agree_to_model("someone/model", tmp_path / "x", **options)
+    except PermissionError as error:
+        if answer != "n":
+            return str(error)
+        assert str(error).startswith("there is no folder; nothing was")
+    return "".join(asked)
+
+
+PARTS = {"model-00001-of-00002.safetensors": 7_000_000_000}
+PARTS |= {"model-00002-of-00002.safetensors": 500_000_000}
+OTHERS = {"config.json": 800, "pytorch_model.bin": 10**10}
+OTHERS |= {"onnx/model.safetensors": 10**9, "original.safetensors": 10**9}
+
+
+@pytest.mark.parametrize(
+    ("files", "amount"),
+    [
+        ({"model.safetensors": 12_000_000} | PARTS | OTHERS, "12 MB"),
+        (PARTS | OTHERS, "7,500 MB"),
+        (OTHERS, "unknown size"),
+        ({"model.safetensors": None}, "unknown size"),
+    ],
+)
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_who_is_asked_for_a_model_is_told_its_size(
+    hub, tmp_path, monkeypatch, answer, files, amount
+):
+    hub.files = files
+    question = ask_for_model(monkeypatch, tmp_path, answer)
+    assert question.startswith(f"There is no folder; download {amount}") or (
+        question.startswith(f"There is no folder; download data of {amount}")
+    )
+    assert "someone/model" in question
+    assert str(tmp_path / "x") in question
+    (asked,) = hub.asked
+    assert asked.lower() == "get /api/models/someone/model?blobs=true"
+
+
+def test_a_hub_that_tells_no_size(hub, tmp_path, monkeypatch):
+    hub.status = 500
+    assert "unknown size" in ask_for_model(monkeypatch, tmp_path, "y")
+
+
+def test_the_hub_is_not_asked_where_nobody_is(hub, tmp_path, monkeypatch):
+    error = ask_for_model(monkeypatch, tmp_path, None)
+    assert error.startswith("there is no folder; this would download data of")
+    assert "--yes" in error
+    error = ask_for_model(monkeypatch, tmp_path, None, consent=False)
+    assert error.startswith("there is no folder; nothing was downloaded")
+    assert not ask_for_model(monkeypatch, tmp_path, "n", consent=True)
+    assert not hub.asked
 
 
 # --------------------------------------------------------------------- disk
