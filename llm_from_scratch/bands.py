@@ -6,15 +6,18 @@ read, since clocks differ. Knows nothing of how training works.
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from .files import read_text
 from .presets import PRESETS
-from .run_folder import RunFolder
+from .run_folder import RunFolder, differences
 
 BANDS = Path(__file__).with_name("bands.json")
+PRESET = "coffee"  # whose runs were recorded
+FREE = ("name", "minutes", "evaluations")  # what may differ from it
+ENDED = 0.05  # share of the peak rate: below, the decay is over
 
 
 @dataclass(frozen=True)
@@ -31,44 +34,62 @@ class Verdict:
 def check_my_run(
     history: list[dict] | str | Path,  # rows of `train`, or a run's folder
     *,
-    corpus: str = "TinyStories",  # or "the built-in story world"
+    corpus: str | None = None,  # None: the folder's; of rows, TinyStories
     bands: dict | None = None,  # None: those of the package
 ) -> Verdict:
     """Compare validation scores with those recorded from several seeds.
 
     What counts is how many targets were read, not how long it took. Two
     kinds of scores are compared: those while the rate is at its peak,
-    and the last one, after the decay. Raises `ValueError` if the text
-    was not recorded, or if there is nothing to compare.
+    and the last one, if the decay has come to its end. Raises
+    `ValueError` if the text or the preset was not recorded, or if there
+    is nothing to compare, and `FileNotFoundError` if there is no run.
     """
     bands = recorded() if bands is None else bands
+    if not isinstance(history, list):
+        store = RunFolder(history)
+        told = read_corpus(store)
+        corpus, history = corpus or told, store.rows()
+    corpus = corpus or "TinyStories"
     if corpus not in bands:
         raise ValueError(
             f"corpus={corpus!r} was not recorded: {', '.join(bands)} were"
         )
-    if not isinstance(history, list):
-        history = RunFolder(history).rows()
-    decay = PRESETS["coffee"].decay
     scored = [row for row in history if "valid" in row]
     if not scored:
         raise ValueError(
             f"none of {len(history)} rows has a validation score: train "
-            "with validate="
+            "longer, or with validate="
         )
-    total = history[-1]["targets"]
-    stable = [r for r in scored if r["targets"] <= (1 - decay) * total]
+    stable = [row for row in scored if row["lr"] == 1]
     checked = [compare(r, bands[corpus]["stable"]) for r in stable]
-    if scored[-1]["targets"] == total:
+    if scored[-1]["lr"] < ENDED:
         checked.append(compare(scored[-1], bands[corpus]["end"], "at the end"))
     known = [told for told in checked if told[0] is not None]
     if not known:
         raise ValueError(
-            f"{total:,} targets lie outside of what was recorded: "
+            f"{history[-1]['targets']:,} targets: no score at the peak rate "
+            "or after the decay lies in what was recorded, "
             + ", ".join(span(band) for band in bands[corpus].values())
         )
     return Verdict(
         all(fits for fits, _ in known), tuple(line for _, line in checked)
     )
+
+
+def read_corpus(
+    store: RunFolder,  # of `pretrain`
+) -> str:  # which text it learned from
+    "Raise `ValueError` for a run with another preset than was recorded."
+    facts = store.facts()
+    wanted, found = asdict(PRESETS[PRESET]), facts.get("preset", {})
+    both = [{k: x[k] for k in x if k not in FREE} for x in (wanted, found)]
+    if faults := differences(*both):
+        raise ValueError(
+            f"{store.path} was not trained as preset={PRESET}, which alone "
+            f"was recorded: {'; '.join(faults[:3])}"
+        )
+    return facts["text"]["corpus"]
 
 
 def compare(
@@ -121,7 +142,8 @@ def recorded() -> dict:
     "The bands that the package brings. Raises `FileNotFoundError`."
     if not BANDS.is_file():
         raise FileNotFoundError(
-            f"{BANDS} is missing, so there is nothing to compare with; "
-            "record it with python -m bench.bands, or pass bands="
+            f"{BANDS} is missing, so there is nothing to compare with: this "
+            "version brings no records. Take a newer one, or pass bands=; in "
+            "the repository, python -m bench.bands makes them"
         )
     return json.loads(read_text(BANDS))["bands"]

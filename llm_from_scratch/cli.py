@@ -62,6 +62,11 @@ def explain(error: Exception) -> tuple[str, int]:
         text = where + error.strerror
     if isinstance(error, ImportError):
         text += "; llmfs doctor says what is missing and how to get it"
+    elif lacks_memory(error):
+        text = (
+            "not enough memory; take a smaller --preset or --model, another "
+            f"--device, or close programs ({text:.150})"
+        )
     elif not isinstance(error, UserError | ValueError | OSError):
         text = (
             f"{type(error).__name__}: {text}; this should not happen, "
@@ -69,6 +74,15 @@ def explain(error: Exception) -> tuple[str, int]:
         )
         return f"internal error: {text}", 1
     return f"error: {text}", 2
+
+
+def lacks_memory(error: Exception) -> bool:
+    "Whether memory is full, in Python's words or in torch's."
+    if isinstance(error, MemoryError):
+        return True
+    words = ("out of memory", "can't allocate memory")
+    told = any(x in str(error) for x in words)
+    return isinstance(error, RuntimeError) and told
 
 
 def show_warning(message: Warning, *_, **__) -> None:

@@ -111,6 +111,7 @@ def pretrain(args: argparse.Namespace) -> int:
     from .judging import RESULT
     from .presets import Interrupted, Request
     from .presets import pretrain as run
+    from .pretraining import NotFinite
 
     names = ("preset", "minutes", "steps", "seed", "device")
     asked = {name: getattr(args, name) for name in names}
@@ -130,8 +131,12 @@ def pretrain(args: argparse.Namespace) -> int:
     except Interrupted:
         again = f"llmfs pretrain --out {out} --resume"
         return tell(f"interrupted; to go on: {again}", 130)
-    except ArithmeticError as error:  # `pretraining.NotFinite`
-        raise UserError(f"{error}; the run is kept in {out}") from error
+    except NotFinite as error:
+        raise UserError(
+            f"{str(error).partition('. ')[0]}. The run is kept in {out}, but "
+            "--resume would come to this again: begin a new one with another "
+            "--seed, with --dtype float32, or with other --data"
+        ) from error
     if finished:
         tell(f"{out} is finished; to train longer, begin a new run")
     for line in describe(result):
@@ -162,10 +167,13 @@ def read_values(args: argparse.Namespace) -> dict:
 
 def describe(result: dict) -> list[str]:
     "What `judging.conclude` found, in lines."
+    from .judging import seen
+
     valid, train = result["valid"], result["train"]
     gap = valid["bits_per_byte"] - train["bits_per_byte"]
     minutes = result["seconds_of_steps"] / 60
     size = terminal.size_in_words(round(1e6 * result["megabytes"]))
+    size = f"the first {size}" if result.get("text_left") else size
     lines = [
         f"{result['parameters']:,} parameters, {result['corpus']}, "
         f"{size}, {result['epochs']:.2f} epochs, "
@@ -174,7 +182,7 @@ def describe(result: dict) -> list[str]:
         f"held out: {valid['bits_per_byte']:.3f} {terminal.pick('±', '+-')} "
         f"{valid['margin']:.3f} bits per byte on {valid['documents']} "
         f"documents ({result['truncated']} cut at the context)",
-        f"seen:     {train['bits_per_byte']:.3f} bits per byte",
+        f"{seen(result) + ':':9} {train['bits_per_byte']:.3f} bits per byte",
     ]
     if result["memorising"]:
         lines.append(

@@ -52,6 +52,7 @@ class Corpus:
         self.valid, self.stories = valid and Path(valid), stories
         self.name = ", ".join(path.name for path in self.paths)
         self.licence = "what its owner allows"
+        self.cut = False  # whether some text was left
         if valid and not self.paths:
             raise ValueError(f"valid={valid} needs paths to train on")
         for path in self.files():
@@ -85,11 +86,17 @@ class Corpus:
         """Documents to train on, and those held out, each once.
 
         Of files without a validation file, every document is on the
-        side that its text decides, one in twenty held out. Raises
-        `ValueError` if there are too few.
+        side that its text decides, one in twenty held out. When they
+        are read, `cut` says whether text was left. Raises `ValueError`
+        if there are too few.
         """
-        told = f"took {megabytes:g} MB of text, enough for this budget"
-        limit = partial(limited, most=megabytes * 1e6, then=lambda: say(told))
+
+        def note() -> None:
+            self.cut = True
+            say(f"took {megabytes:g} MB of text, enough for this budget")
+
+        limit = partial(limited, most=megabytes * 1e6, then=note)
+        self.cut = False
         if not self.paths:
             first, end = SEEDS["train"][0], SEEDS["valid"][0]
             seeds = range(first, min(first + self.stories, end))

@@ -39,6 +39,7 @@ TRIAL_BATCH = 2
 GAIN = 0.95  # the less exact or less simple must save 5 % of the time
 HOPELESS = 4.0  # times the best: out after one short step
 GIGABYTE = 1 << 30
+CHOOSING = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
 LONG = 512  # tokens: beyond, a table of all weights is slow to write
 MOST = 2**31 - 1  # the largest number that mallopt takes
 
@@ -305,7 +306,7 @@ def device_plan(
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds={seconds} must be above 0, such as 2")
     here = devices()
-    device = here[0] if device is None else str(device).partition(":")[0]
+    device = here[0] if device is None else device_kind(device)
     check_choice("device", device, here)
     can = {"device": device, "compile": can_compile(device)}
     if device != "cpu":
@@ -403,6 +404,20 @@ def devices() -> list[str]:
         kinds = (gpu["kind"] for gpu in machine.accelerators(torch))
         found = [{"rocm": "cuda"}.get(kind, kind) for kind in kinds]
     return [*dict.fromkeys(found), "cpu"]
+
+
+def device_kind(
+    device: torch.device | str,  # such as "cuda" or "cuda:0"
+) -> str:  # such as "cuda"
+    "Raise `ValueError` for another device than the first of its kind."
+    kind, _, index = str(device).partition(":")
+    if index not in ("", "0") and kind in CHOOSING:
+        raise ValueError(
+            f"device={device!s}: only the first {kind} device is used; set "
+            f"{CHOOSING[kind]}={index} before Python starts, and give "
+            f"device={kind}"
+        )
+    return kind
 
 
 def has_bf16(

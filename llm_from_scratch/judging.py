@@ -20,8 +20,8 @@ from .corpus import Corpus
 from .data import TokenLoader, Windows, read_stories, write_tokens
 from .devices import DevicePlan, device_plan
 from .files import write_atomic
-from .run_folder import RunFolder
-from .scoring import Score, evaluate
+from .run_folder import RunFolder, step_name
+from .scoring import Score, evaluate, write_margin
 from .terminal import plural, size_in_words
 from .token_files import TokenFile
 
@@ -66,8 +66,9 @@ def conclude(
     plan.place(model)
     with plan.activate():
         train, valid = (measure(model, file) for file in prepared[1:])
-    found = judged(model, train, valid, prepared[2])
-    last, now = rows[-1], time.perf_counter()
+    last, now = last_row(store, rows), time.perf_counter()
+    epochs = last["targets"] / len(prepared[1].tokens)
+    found = judged(model, train, valid, prepared[2], epochs)
     parts = facts["prepared"] + last["seconds"] + last.get("outside", 0)
     result = found | {
         "preset": facts["preset"]["name"],
@@ -76,8 +77,9 @@ def conclude(
         "best_step": meta["step"],
         "steps": last["step"],
         "targets": last["targets"],
-        "epochs": round(last["targets"] / len(prepared[1].tokens), 3),
+        "epochs": round(epochs, 3),
         "megabytes": prepared[1].header["text_bytes"] / 1e6,
+        "text_left": facts.get("text_left", False),
         "seconds_of_steps": last["seconds"],
         # of a resumed run, earlier processes are counted by their parts
         "seconds_in_all": round(max(parts + now - begun, now - start), 1),
@@ -91,18 +93,29 @@ def conclude(
     return result
 
 
+def last_row(
+    store: RunFolder,  # of a run that came to its end
+    rows: list[dict],  # its log, perhaps damaged
+) -> dict:  # with step, targets, seconds, outside
+    "What the log says of the end; if that is lost, what was saved."
+    if rows and step_name(rows[-1]["step"]) == store.pointer("latest"):
+        return rows[-1]
+    return store.newest()[1]
+
+
 def judged(
     model: nn.Module,  # with a `config`
-    train: Score,  # on text that was trained on
+    train: Score,  # on text to train on
     valid: Score,  # on text held out
     held_out: TokenFile,  # that text
+    epochs: float,  # how often the text to train on was read
 ) -> dict:  # JSON can hold it
-    "Scores and sizes."
+    "Scores and sizes. What was not yet read as a whole is not memorised."
     gap, config = valid.bits_per_byte - train.bits_per_byte, model.config
     return {
         "valid": asdict(valid),
         "train": asdict(train),
-        "memorising": gap > MEMORISING,
+        "memorising": gap > MEMORISING and epochs >= 1,
         "truncated": truncated(held_out, config.context_len),
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": config.vocab_size,
@@ -118,20 +131,21 @@ def describe_model(
     minutes = result["seconds_of_steps"] / 60
     in_all = result["seconds_in_all"] / 60
     size = size_in_words(round(1e6 * result["megabytes"]))
+    left = "; more was left" if result.get("text_left") else ""
     about = f"""Trained from scratch with `llmfs pretrain`, preset
         {result["preset"]}: a dense Qwen3 with a byte-level BPE of
         {result["vocab_size"]:,} tokens, for texts of up to
         {result["context_len"]:,} tokens."""
     points = {
         "Text": f"{result['corpus']}, {size}, read {result['epochs']:.2f} "
-        f"times. Its licence: {result['licence']}.",
+        f"times{left}. Its licence: {result['licence']}.",
         "Training": f"{plural(result['steps'], 'step')}, "
         f"{result['targets']:,} tokens, {minutes:.1f} minutes of steps, "
         f"{in_all:.1f} with all else, on {result['plan']}, "
         f"{plural(result['threads'], 'thread')}. These are the weights "
         f"after step {result['best_step']:,}, the best by validation.",
         "Scores": "bits per byte, lower is better, with 95 % intervals: "
-        f"held out {valid}, seen {train}; "
+        f"held out: {valid}; {seen(result)}: {train}; "
         f"{result['truncated']} of those held out were cut at the context.",
         "Use": "it goes on with texts like those it was trained on. What it "
         "says is invented; it knows nothing else and follows no orders.",
@@ -144,11 +158,20 @@ def describe_model(
     return f"{title}\n\n{fill(' '.join(about.split()), 79)}\n\n{told}"
 
 
+def seen(
+    result: dict,  # of `conclude`
+) -> str:
+    "What to call text to train on: some of it may be new to the model."
+    if result["epochs"] >= 1:
+        return "seen"
+    return f"training text, read {result['epochs']:.2f} times"
+
+
 def in_words(
     score: dict,  # of `asdict`
 ) -> str:
     "A score with its interval."
-    rate = f"{score['bits_per_byte']:.3f} ± {score['margin']:.3f}"
+    rate = f"{score['bits_per_byte']:.3f} ± {write_margin(score['margin'])}"
     return f"{rate} on {plural(score['documents'], 'document')}"
 
 

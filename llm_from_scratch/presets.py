@@ -6,7 +6,6 @@ pieces of the other modules in a row. Knows nothing that they know.
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -26,18 +25,21 @@ from .corpus import (
 from .data import TokenLoader
 from .devices import (
     DevicePlan,
+    can_compile,
     check_choice,
     check_range,
+    device_kind,
     device_plan,
     devices,
 )
 from .files import read_text
 from .judging import CARD, RESULT, conclude, measure
+from .locks import hold
 from .modern import ModernConfig, ModernGPT, muon_and_adamw
 from .pretraining import TrainConfig, train
-from .run_folder import UNFINISHED, RunFolder
+from .run_folder import LOCK, RunFolder
 from .terminal import plural
-from .token_files import read_header, tokenizer_hash
+from .token_files import check_sizes, read_header, tokenizer_hash
 from .tokenization import BPETokenizer
 
 DATA = "data"  # the folder of a run's tokenizer and token files
@@ -74,6 +76,12 @@ class Preset:
     def __post_init__(self):
         for name in ("lr_muon", "lr_adamw", "weight_decay"):
             check_range(name, getattr(self, name), 0, math.inf)
+        sizes = {"window": self.window, "batch_size": self.batch_size}
+        check_sizes(**sizes, stories=self.stories)
+        if not self.megabytes > 0:
+            raise ValueError(f"megabytes={self.megabytes!r} must be above 0")
+        self.model_config(self.vocab_size)  # checks its sizes
+        self.train_config()
         if self.window > self.context_len:
             raise ValueError(
                 f"window={self.window} must be at most context_len="
@@ -185,9 +193,8 @@ class Request:
             raise ValueError(f"seed={seed!r} must be 0 or a greater integer")
         if isinstance(self.preset, str):
             object.__setattr__(self, "preset", find_preset(self.preset))
-        if self.device is not None:  # which of several is not chosen here
-            kind = str(self.device).partition(":")[0]
-            object.__setattr__(self, "device", kind)
+        if self.device is not None:
+            object.__setattr__(self, "device", device_kind(self.device))
         if self.tokenizer is not None:
             check_marker(self.tokenizer)
 
@@ -264,9 +271,10 @@ def pretrain(
     """Train a tokenizer and a model on stories, and write both.
 
     A run that goes on must be asked for what it recorded, or not at
-    all; of a finished one the result is read. Raises `Interrupted` for
-    Ctrl-C in training, what `train` raises, and, before anything is
-    written, `ValueError` and `OSError` for what cannot be.
+    all; of a finished one the result is read. Other processes are kept
+    out of the folder meanwhile. Raises `Interrupted` for Ctrl-C when the
+    run can go on, what `train` raises, and, before anything is written,
+    `ValueError` and `OSError` for what cannot be.
     """
     request, start = Request(preset=preset, **wishes), time.perf_counter()
     store, told = RunFolder(folder), {"progress": progress, "say": say}
@@ -278,26 +286,31 @@ def pretrain(
             return json.loads(read_text(store.path / RESULT))
     else:
         store.check_new(overwrite=overwrite)
-        facts = begin(store, request, **told)
-    prepared = open_prepared(store.path / DATA)
-    try:
-        rows = carry_out(store, facts, prepared, watch=watch, **told)
-        say("judging the best checkpoint")
-        plan = read_plan(facts["plan"])
-        return conclude(store, rows, facts, prepared, plan, start)
-    except KeyboardInterrupt as error:
-        raise Interrupted(str(store.path)) from error
+    with hold(store.path, LOCK):
+        if not resume:
+            facts = begin(store, request, overwrite=overwrite, **told)
+        try:
+            prepared = open_prepared(store.path / DATA)
+            rows = carry_out(store, facts, prepared, watch=watch, **told)
+            say("judging the best checkpoint")
+            plan = read_plan(facts["plan"])
+            return conclude(store, rows, facts, prepared, plan, start)
+        except KeyboardInterrupt as error:
+            raise Interrupted(str(store.path)) from error
 
 
 def begin(
-    store: RunFolder,  # may be begun
+    store: RunFolder,  # held by this process
     request: Request,  # what is wanted
     *,
+    overwrite: bool,  # replace a run that is in the folder
     progress: bool,  # show bars
     say: Callable[[str], None],  # is told what begins
 ) -> dict:  # what the run will have in common with those that resume it
     "Prepare text; then, all at once, the folder is that of the new run."
     start, (preset, _) = time.perf_counter(), request.budget({})
+    store.check_new(overwrite=overwrite)  # another may have come meanwhile
+    store.clean()
     if request.corpus is None:
         corpus = Corpus(stories=preset.stories)
         request = replace(request, corpus=corpus)
@@ -314,14 +327,11 @@ def begin(
             say=say,
         )
         check_batch(preset, new)
-        for name in (RESULT, CARD):
-            (store.path / name).unlink(missing_ok=True)
-        shutil.rmtree(data, ignore_errors=True)
+        facts["text_left"] = request.corpus.cut
         facts["prepared"] = round(time.perf_counter() - start, 1)
-        store.start(facts, overwrite=True)
-        new.rename(data)
-    for rest in store.path.glob(f"{UNFINISHED}*"):  # of a kill
-        shutil.rmtree(rest, ignore_errors=True)
+        with store.replacing(DATA, RESULT, CARD):
+            store.start(facts, overwrite=overwrite)
+            new.rename(data)
     return facts
 
 
@@ -353,13 +363,26 @@ def recall(
             "begun with"
         )
     store.check(request.facts(before))
-    device, here = before["plan"]["device"], devices()
-    if device not in here and not (store.path / RESULT).is_file():
-        raise ValueError(
-            f"{store.path} was begun on device={device}, here are: "
-            f"{', '.join(here)}; go on where it was, or begin a new run"
-        )
+    if not (store.path / RESULT).is_file():
+        check_plan(store, read_plan(before["plan"]))
     return before
+
+
+def check_plan(
+    store: RunFolder,  # of a run that shall go on
+    plan: DevicePlan,  # of it
+) -> None:
+    "Raise `ValueError` for what this machine cannot do."
+    lacks, here = "", devices()
+    if plan.device not in here:
+        lacks = f"on device={plan.device}, here are: {', '.join(here)}"
+    elif plan.compile and not can_compile(plan.device):
+        lacks = "compiled, here is no compiler: llmfs doctor says what to get"
+    if lacks:
+        raise ValueError(
+            f"{store.path} was begun {lacks}; go on where it was, or begin a "
+            "new run"
+        )
 
 
 def carry_out(
@@ -379,7 +402,7 @@ def carry_out(
     random = torch.Generator().manual_seed(seed)
     model = ModernGPT(sizes, generator=random)
     say(describe_budget(config, plan))
-    shared = ("preset", "seed", "plan", "text", "prepared")
+    shared = {"preset", "seed", "plan", "text", "text_left", "prepared"}
     return train(
         plan.compile_blocks(model),
         TokenLoader(text, preset.batch_size, preset.window, seed=seed),
@@ -391,7 +414,7 @@ def carry_out(
         resume="model" in store.facts(),  # which `train` records
         overwrite=True,
         tokenizer=tokenizer,
-        facts={name: facts[name] for name in shared},
+        facts={name: x for name, x in facts.items() if name in shared},
         watch=watch,
         progress=progress,
     )
@@ -428,19 +451,31 @@ def write_plan(
 def read_plan(
     data: dict,  # of `write_plan`
 ) -> DevicePlan:
-    "The plan that was written."
-    return DevicePlan(**data | {"dtype": getattr(torch, data["dtype"])})
+    "Raise `ValueError` for the plan of another version."
+    check_fields("plan", data, DevicePlan)
+    dtype = getattr(torch, data["dtype"], data["dtype"])
+    return DevicePlan(**data | {"dtype": dtype})
 
 
 def read_preset(
     data: dict,  # of `asdict`
 ) -> Preset:
     "Raise `ValueError` for the preset of another version."
-    known = {field.name for field in fields(Preset)}
+    check_fields("preset", data, Preset)
+    return Preset(**data)
+
+
+def check_fields(
+    name: str,  # of what is read
+    data: dict,  # that was recorded
+    kind: type,  # a dataclass of this version
+) -> None:
+    "Raise `ValueError` if other fields were recorded than are known."
+    names = {field.name for field in fields(kind)}
+    known = names - {"seconds"}  # of a plan, which are not recorded
     if other := {*data} ^ known:
         raise ValueError(
-            f"the run's preset differs in {', '.join(sorted(other))} from "
+            f"the run's {name} differs in {', '.join(sorted(other))} from "
             "what this version of the package knows; resume it with the "
             "version it was begun with"
         )
-    return Preset(**data)

@@ -4,28 +4,46 @@ Knows how to write so that a kill at any moment loses at most what came
 after the last checkpoint. Knows nothing of what is trained, or how.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tqdm import tqdm
 
 from .checkpoint import describe, new_folder, write_model
 from .files import read_text, write_atomic
+from .locks import hold
 from .token_files import tokenizer_hash
 
 STATE = "trainer.pt"  # what is needed to go on, beside the model's files
 SUMS = "checksums.json"  # of the other files, so written last
 KEPT = 2  # checkpoints besides the best
+BROKEN, DAMAGED = "broken-", "log-damaged.jsonl"  # of a run, but unused
 UNFINISHED = ".llmfs-"  # how names of what a kill may leave begin
+LOCK = f"{UNFINISHED}lock"
+KNOWN = (LOCK, ".DS_Store")  # files that do not count, but are let alone
+STEP = re.compile(r"step-(\d{7,})")  # a checkpoint
+REST = re.compile(  # what a kill leaves of a write: its name, then tempfile's
+    r"\.(step-\d{7,}|latest|best|log\.jsonl|(run|result)\.json|model_card\.md)"
+    r"\.[a-z0-9_]{8}"
+)
+FULL = (  # how torch and safetensors tell of a full disk
+    *("No space left", "StorageFull", "os error 112"),
+    *("file write failed", "unexpected pos"),
+)
 
 
 class RunFolder:
@@ -50,16 +68,57 @@ class RunFolder:
         *,
         overwrite: bool = False,  # False: an existing run is an error
     ) -> None:
-        "Begin a run here. Raises what `check_new` raises."
-        self.check_new(overwrite=overwrite)
-        for name in ("latest", "best"):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in self.steps():
-            shutil.rmtree(folder)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.log_path.write_bytes(b"")
+        """Begin a run here; what an old one left is deleted at last.
+
+        Raises what `check_new` raises, and `TypeError` for facts that
+        JSON cannot hold.
+        """
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(self.path / "run.json", text)
+        self.check_new(overwrite=overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.replacing():
+            write_atomic(self.path / "run.json", text)
+
+    @contextmanager
+    def replacing(
+        self,
+        *more: str,  # names of what belongs to the run, besides
+    ) -> Iterator[None]:
+        """Set an old run aside: back after an error, else it is deleted.
+
+        What cannot be moved, since a program on Windows has it open,
+        fails before anything is lost. `run.json` stays until it is
+        replaced, so that the folder is always that of a run.
+        """
+        about = self.path / "run.json"
+        before = about.read_bytes() if about.is_file() else None
+        steps = [folder.name for folder in self.steps()]
+        broken = (x.name for x in self.path.glob(f"{BROKEN}step-*"))
+        logs = ("log.jsonl", DAMAGED)
+        names = (*more, "latest", "best", *steps, *broken, *logs)
+        options = {"prefix": UNFINISHED, "ignore_cleanup_errors": True}
+        with TemporaryDirectory(dir=self.path, **options) as old:
+            try:
+                for name in names:
+                    if (self.path / name).exists():
+                        os.replace(self.path / name, Path(old, name))
+                yield
+            except BaseException:
+                for path in Path(old).iterdir():
+                    os.replace(path, self.path / path.name)
+                if before is None:
+                    about.unlink(missing_ok=True)
+                elif about.read_bytes() != before:
+                    write_atomic(about, before)
+                raise
+
+    def clean(self) -> None:
+        "Remove what a kill left; call it while nobody else writes here."
+        for rest in filter(is_rest, self.path.glob(".*")):
+            if rest.is_dir():
+                shutil.rmtree(rest, ignore_errors=True)
+            elif rest.name not in KNOWN:
+                rest.unlink()
 
     def check_new(
         self,
@@ -69,12 +128,12 @@ class RunFolder:
         """Raise `FileExistsError` unless a run may begin here.
 
         It may in a folder that is new or empty, and, with `overwrite`,
-        in place of another run; what is no run is never deleted.
+        in place of another run; what is no run is never deleted. What
+        a kill left half-written does not count, nor does `.DS_Store`.
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder")
-        found = (x.name for x in self.path.glob("*"))
-        names = {name for name in found if not name.startswith(UNFINISHED)}
+        names = {x.name for x in self.path.glob("*") if not is_rest(x)}
         if names and "run.json" not in names:
             raise FileExistsError(
                 f"{self.path} exists and is no training run, so nothing "
@@ -94,7 +153,8 @@ class RunFolder:
         path = self.path / "run.json"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{self.path} holds no training run to resume"
+                f"{self.path} holds no training run, since it has no "
+                "run.json; check the name"
             )
         try:
             return dict(json.loads(read_text(path)))
@@ -121,7 +181,9 @@ class RunFolder:
 
     def steps(self) -> list[Path]:
         "Checkpoints, the newest first, whole or not."
-        return sorted(self.path.glob("step-*"), reverse=True)
+        found = (x for x in self.path.glob("step-*") if x.is_dir())
+        known = (folder for folder in found if STEP.fullmatch(folder.name))
+        return sorted(known, key=step_of, reverse=True)
 
     def log(
         self,
@@ -132,31 +194,28 @@ class RunFolder:
             self._log = open(  # noqa: SIM115 - closed in `close`
                 self.log_path, "a", encoding="utf-8"
             )
-        self._log.write(json.dumps(row) + "\n")
-        self._log.flush()
+        with space_for(self.log_path):
+            self._log.write(json.dumps(row) + "\n")
+            self._log.flush()
 
     def close(self) -> None:
         "Close the log."
         if self._log is not None:
-            self._log.close()
+            with suppress(OSError):  # told when it was written
+                self._log.close()
             self._log = None
 
     def rows(
         self,
         until: int | None = None,  # the last step; None: all
     ) -> list[dict]:  # of the log
-        "What was logged; a line that a kill cut off is left out."
-        found = []
-        text = read_text(self.log_path) if self.log_path.is_file() else ""
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if until is not None and row["step"] > until:
-                break
-            found.append(row)
-        return found
+        "What was logged; a line that is cut off or damaged is left out."
+        if not self.log_path.is_file():
+            return []
+        text = self.log_path.read_text(encoding="utf-8", errors="replace")
+        found = [row for line in text.splitlines() if (row := read_row(line))]
+        last = math.inf if until is None else until
+        return [row for row in found if row["step"] <= last]
 
     def save(
         self,
@@ -166,11 +225,14 @@ class RunFolder:
         *,
         best: bool = False,  # the best so far, too
     ) -> Path:  # the checkpoint
-        "Write a checkpoint whole, then point to it, then drop old ones."
-        if self._log is not None:
-            os.fsync(self._log.fileno())
+        """Write a checkpoint whole, then point to it, then drop old ones.
+
+        Raises `OSError` that says so if the disk is full.
+        """
         folder = self.path / step_name(step)
-        with new_folder(folder, overwrite=True) as new:
+        with space_for(folder), new_folder(folder, overwrite=True) as new:
+            if self._log is not None:
+                os.fsync(self._log.fileno())
             write(new)
             torch.save(state, new / STATE)
             sums = {f.name: checksum(f) for f in sorted(new.iterdir())}
@@ -198,43 +260,126 @@ class RunFolder:
     def newest(self) -> tuple[Path, dict] | None:
         """The newest whole checkpoint and its state; None if there is none.
 
-        What is broken is passed over with a warning.
+        What is broken is passed over with a warning. Raises `ValueError`
+        if nothing else is there.
         """
+        faults = []
         for folder in self.steps():
             fault = find_fault(folder)
             if fault is None:
+                for told in faults:
+                    text = f"{told}; {folder.name} is taken"
+                    warnings.warn(text, stacklevel=2)
                 data = BytesIO((folder / STATE).read_bytes())
                 options = {"map_location": "cpu", "weights_only": True}
                 return folder, torch.load(data, **options)
-            warnings.warn(
-                f"{folder} is broken ({fault}); the one before it is taken",
-                stacklevel=2,
+            faults.append(f"{folder} is broken ({fault})")
+        if faults:
+            raise ValueError(
+                f"{self.path} has no whole checkpoint: {'; '.join(faults)}. "
+                "Put back what is missing, or start again and overwrite the "
+                "run; nothing was deleted"
             )
         return None
+
+    def best_of(
+        self,
+        rows: list[dict],  # of the log
+    ) -> tuple[float, int | None]:  # score and step; infinity and None
+        "The best by validation of the checkpoints that are there and whole."
+        scored = [row for row in rows if "valid" in row]
+        for valid, step in sorted((x["valid"], x["step"]) for x in scored):
+            if find_fault(self.path / step_name(step)) is None:
+                return valid, step
+        return math.inf, None
 
     def rewind(
         self,
         step: int,  # of the checkpoint that training goes on from
         best: int | None = None,  # of the best one; None: there is none
     ) -> list[dict]:  # the rows up to it
-        "Cut back the log and the names; later checkpoints are removed."
+        """Cut back the log and the names.
+
+        Later checkpoints, which are broken, are set aside. Warns if rows
+        are missing, and keeps the log as it was beside the new one.
+        """
         self.close()
         rows = self.rows(step)
+        if len(rows) != step:
+            self._keep_log(len(rows), step)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomic(self.log_path, lines)
         for folder in self.steps():
-            if int(folder.name.partition("-")[2]) > step:
-                shutil.rmtree(folder)
-        for name in ("step-*", "latest.*", "best.*", "log.jsonl.*"):
-            for rest in self.path.glob(f".{name}"):  # of a kill in a write
-                remove = shutil.rmtree if rest.is_dir() else os.unlink
-                remove(rest)
+            if step_of(folder) > step:
+                aside = self.path / f"{BROKEN}{folder.name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(folder, aside)
         for name, which in {"latest": step or None, "best": best}.items():
             if which is None:
                 (self.path / name).unlink(missing_ok=True)
             else:
                 write_atomic(self.path / name, f"{step_name(which)}\n")
         return rows
+
+    def _keep_log(self, found: int, step: int) -> None:
+        kept = self.path / DAMAGED
+        told = "it is gone"
+        if self.log_path.is_file():
+            told = f"as it is, it is kept as {kept.name}"
+            if not kept.exists():  # else that of an earlier time
+                shutil.copyfile(self.log_path, kept)
+        warnings.warn(
+            f"{self.log_path} has {found} rows, not {step}: {told}. Training "
+            "goes on as it would have, but curves will have gaps",
+            stacklevel=4,
+        )
+
+
+def is_rest(
+    path: Path,  # a file or folder
+) -> bool:
+    "Whether its name is that of something nobody will miss."
+    own = path.name.startswith(UNFINISHED) or path.name in KNOWN
+    return own or REST.fullmatch(path.name) is not None
+
+
+def read_row(
+    line: str,  # of a log
+) -> dict | None:  # None: it is damaged
+    "A line is a row if it knows its step."
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(row, dict) and isinstance(row.get("step"), int)
+    return row if known else None
+
+
+@contextmanager
+def space_for(
+    path: Path,  # what is written
+) -> Iterator[None]:
+    "Make of all that tells of a full disk an `OSError` with a remedy."
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        known = number in (errno.ENOSPC, errno.EDQUOT)
+        if not known and not any(words in str(error) for words in FULL):
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            "the disk is full; free some space, then go on with the run "
+            "(--resume): checkpoints written before are whole",
+            str(path),
+        ) from error
+
+
+def step_of(
+    folder: Path,  # a checkpoint
+) -> int:  # steps done
+    "What its name says."
+    return int(folder.name.partition("-")[2])
 
 
 def step_name(
@@ -295,14 +440,15 @@ class Log:
         tokenizer: object,  # saved beside the model; None: none
     ):
         self.run, self.folder, self.tokenizer = run, folder, tokenizer
-        self.rows = []
+        self.rows, self.held = [], ExitStack()  # what ends with the log
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_) -> None:
-        if self.folder:
-            self.folder.close()
+        with self.held:
+            if self.folder:
+                self.folder.close()
 
     def add(
         self,
@@ -334,22 +480,43 @@ def open_log(
     tokenizer: object = None,  # saved beside the model
     facts: dict | None = None,  # more that a resumed run must share
 ) -> Log:
-    "Begin a run or go on with it; see `pretraining.train` for errors."
+    """Begin a run or go on with it; see `pretraining.train` for errors.
+
+    Until the log ends, other processes are kept out of the folder.
+    """
     if folder is None:
         if resume:
             raise ValueError("resume=True needs the folder of the run")
         return Log(run, None, tokenizer)
     store = RunFolder(folder)
     facts = describe_run(run, tokenizer) | (facts or {})
-    log = Log(run, store, tokenizer)
-    if not resume:
-        store.start(facts, overwrite=overwrite)
-        return log
-    store.check(facts)
+    if resume:
+        store.check(facts)
+    else:
+        store.check_new(overwrite=overwrite)
+    with ExitStack() as stack:
+        stack.enter_context(hold(store.path, LOCK))
+        store.clean()
+        log = Log(run, store, tokenizer)
+        if resume:
+            log.rows = go_on(run, store)
+        else:
+            store.start(facts, overwrite=overwrite)
+        log.held = stack.pop_all()
+    return log
+
+
+def go_on(
+    run: object,  # `pretraining.Resumable`; set to the newest checkpoint
+    store: RunFolder,  # of the same run
+) -> list[dict]:  # the rows up to there
+    "Find the place where a run stopped. Raises what `newest` raises."
     if found := store.newest():
         run.load_state_dict(found[1])
-    log.rows = store.rewind(run.step, run.best_step)
-    return log
+    best = run.best_step
+    if best is not None and find_fault(store.path / step_name(best)):
+        run.best, run.best_step = store.best_of(store.rows(run.step))
+    return store.rewind(run.step, run.best_step)
 
 
 def describe_run(

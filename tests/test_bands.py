@@ -1,11 +1,14 @@
 """`check_my_run`: which runs fit recorded bands, and what is told."""
 
 import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from llm_from_scratch import bands as module
 from llm_from_scratch.bands import Verdict, check_my_run, interpolate
+from llm_from_scratch.presets import PRESETS
 
 BANDS = {
     "toys": {
@@ -19,8 +22,26 @@ BANDS = {
 }
 
 
-def rows(*scores: tuple[int, float]) -> list[dict]:
-    return [{"targets": n, "valid": valid} for n, valid in scores]
+def rows(*scores: tuple[int, float], end: float = 0.01) -> list[dict]:
+    "A log; the peak rate falls behind 60 % of the targets, and to `end`."
+    last = scores[-1][0]
+    found = []
+    for step, (n, valid) in enumerate(scores, 1):
+        rate = end if n == last else 1.0 if n <= 0.6 * last else 0.5
+        row = {"step": step, "lr": rate, "targets": n, "valid": valid}
+        found.append(row)
+    return found
+
+
+def write_run(folder: Path, log: list[dict], **facts) -> Path:
+    "The folder of a run of coffee on the text of BANDS, or of what is told."
+    folder.mkdir(exist_ok=True)
+    preset = replace(PRESETS["coffee"], minutes=3.0)
+    usual = {"preset": asdict(preset), "text": {"corpus": "toys"}}
+    (folder / "run.json").write_text(json.dumps(usual | facts), "utf-8")
+    lines = "".join(json.dumps(row) + "\n" for row in log)
+    (folder / "log.jsonl").write_text(lines, encoding="utf-8")
+    return folder
 
 
 def judged(*scores: tuple[int, float]) -> Verdict:
@@ -57,6 +78,16 @@ def test_the_decay_is_not_compared_with_the_steady_part():
     assert verdict.fits
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.25])
+def test_an_interrupted_run_has_no_end(rate):
+    "Its last score is that of a checkpoint on the way."
+    log = rows((100, 2.1), (1000, 1.6), end=rate)
+    verdict = check_my_run(log, corpus="toys", bands=BANDS)
+    assert verdict.fits
+    assert not any("at the end" in line for line in verdict.lines)
+    assert len(verdict.lines) == 1 + (rate == 1)
+
+
 def test_what_was_not_recorded_is_told():
     verdict = judged((50, 9.0), (3000, 1.15))
     assert verdict.fits
@@ -80,17 +111,47 @@ def test_a_text_that_was_not_recorded():
 
 
 def test_the_folder_of_a_run(tmp_path):
+    "It says itself which text and preset it had."
     with pytest.raises(ValueError, match="none of 0 rows"):
-        check_my_run(tmp_path, corpus="toys", bands=BANDS)
-    lines = (json.dumps(row) for row in rows((100, 2.1), (3000, 1.15)))
-    (tmp_path / "log.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert check_my_run(tmp_path, corpus="toys", bands=BANDS).fits
+        check_my_run(write_run(tmp_path, []), bands=BANDS)
+    log = rows((100, 2.1), (3000, 1.15))
+    assert check_my_run(write_run(tmp_path, log), bands=BANDS).fits
+    news = write_run(tmp_path, log, text={"corpus": "news"})
+    with pytest.raises(ValueError, match=r"corpus='news'.*toys were"):
+        check_my_run(news, bands=BANDS)
+    assert check_my_run(news, corpus="toys", bands=BANDS).fits
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no training run") as e:
+        check_my_run(tmp_path / "typo", bands=BANDS)
+    assert str(tmp_path / "typo") in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"preset": asdict(PRESETS["gpu"])}, "n_layer was 6, is 12"),
+        (
+            {"preset": asdict(replace(PRESETS["coffee"], decay=0.2))},
+            "decay was 0.4, is 0.2",
+        ),
+        ({"preset": {}}, "vocab_size was 4096, is None"),
+    ],
+)
+@pytest.mark.parametrize("corpus", [None, "toys"])
+def test_a_preset_that_was_not_recorded(facts, words, corpus, tmp_path):
+    folder = write_run(tmp_path, rows((100, 2.1), (3000, 1.15)), **facts)
+    with pytest.raises(ValueError, match=r"preset=coffee.*: ") as caught:
+        check_my_run(folder, corpus=corpus, bands=BANDS)
+    faults = str(caught.value).partition("recorded: ")[2]
+    assert words in faults, faults
 
 
 def test_bands_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BANDS", tmp_path / "bands.json")
     module.recorded.cache_clear()
-    with pytest.raises(FileNotFoundError, match=r"python -m bench\.bands"):
+    with pytest.raises(FileNotFoundError, match="this version brings no"):
         check_my_run(rows((100, 2.1)))
 
 

@@ -21,8 +21,9 @@ from llm_from_scratch.devices import DevicePlan
 from llm_from_scratch.files import END
 from llm_from_scratch.presets import Preset
 from llm_from_scratch.pretraining import NotFinite
-from llm_from_scratch.run_folder import RunFolder
+from llm_from_scratch.run_folder import LOCK, RunFolder
 from llm_from_scratch.tokenization import BPETokenizer
+from tests.test_locks import held_by_another
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {
@@ -190,6 +191,20 @@ def test_a_gap_is_told():
     assert last.startswith("the gap of 0.250 says that it memorises")
 
 
+def test_what_was_read_is_told():
+    "Not once: it is not called seen. And whether it was all there is."
+    result = json.loads(Path("run/result.json").read_text(encoding="utf-8"))
+    score = f"{result['train']['bits_per_byte']:.3f} bits per byte"
+    lines = describe(result | {"epochs": 0.43, "text_left": True})
+    assert lines[2] == f"training text, read 0.43 times: {score}"
+    assert ", own.txt, the first " in lines[0]
+    lines = describe(result | {"epochs": 1.0})
+    assert lines[2] == f"seen:     {score}"
+    assert "the first" not in lines[0]
+    del result["text_left"]  # of an older version
+    describe(result)
+
+
 def test_options_reach_the_run(say):
     own = BPETokenizer.train("Lily hat " * 9, 262, special_tokens=[END])
     own.save("mine")
@@ -259,6 +274,7 @@ MISTAKES = [
     ("--seed -1", ["--seed"]),
     ("--seed=-1", ["'-1' must be a whole number, 0 or greater"]),
     ("--device abacus", ["device=abacus must be one of: cpu"]),
+    ("--device cuda:1", ["device=cuda:1", "CUDA_VISIBLE_DEVICES=1"]),
     ("--dtype float16", ["'float16'", "float32", "bfloat16"]),
     ("--data lost.txt", ["there is no file lost.txt"]),
     ("--data run", ["run is a folder; name files in it"]),
@@ -280,7 +296,7 @@ MISTAKES = [
 ]
 MISTAKEN_PLACES = [
     ("--resume --overwrite", ["--overwrite", "not allowed", "--resume"]),
-    ("--resume --out new", ["new holds no training run to resume"]),
+    ("--resume --out new", ["new holds no training run"]),
     ("--out own.txt", ["own.txt is a file, not a folder"]),
     ("--out own.txt/x", ["own.txt"]),
     ("--out thesis --overwrite", ["thesis exists and is no training run"]),
@@ -318,16 +334,69 @@ def test_mistakes_with_folders(words, parts, complaint):
 
 
 def test_a_model_that_explodes(capsys, monkeypatch):
+    "Only options that the command has are advised."
+    fault = "step 3, batch 4: the loss is nan; it began in the weight norm.x"
+
     def explodes(*_, **__):
-        raise NotFinite("step 3, batch 4: the loss is nan")
+        raise NotFinite(f"{fault}. A lower lr, or a longer warmup")
 
     monkeypatch.setattr(presets, "train", explodes)
     capsys.readouterr()
     assert main(shlex.split("pretrain --data own.txt --out new")) == 2
     assert capsys.readouterr().err == (
-        "llmfs: error: step 3, batch 4: the loss is nan; the run is kept in "
-        "new\n"
+        f"llmfs: error: {fault}. The run is kept in new, but --resume would "
+        "come to this again: begin a new one with another --seed, with "
+        "--dtype float32, or with other --data\n"
     )
+
+
+def fail(capsys, monkeypatch, error: BaseException) -> tuple[int, str]:
+    "The exit code and the message of a training that ends in an error."
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(presets, "train", failing)
+    capsys.readouterr()
+    code = main(shlex.split("pretrain --data own.txt --out new"))
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 12 bytes"),
+        MemoryError("Unable to allocate 3 GiB"),
+    ],
+)
+def test_no_memory(error, capsys, monkeypatch):
+    code, told = fail(capsys, monkeypatch, error)
+    assert code == 2
+    assert told.startswith("llmfs: error: not enough memory; take a smaller ")
+    for part in ("--preset", "--device", str(error)):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("division"), RuntimeError("no such thing")]
+)
+def test_a_defect_is_not_the_users_mistake(error, capsys, monkeypatch):
+    code, told = fail(capsys, monkeypatch, error)
+    assert code == 1
+    assert told.startswith(f"llmfs: internal error: {type(error).__name__}: ")
+
+
+def test_a_full_disk(capsys, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("PytorchStreamWriter: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert main(shlex.split("pretrain --data own.txt --out new")) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("llmfs: error: new")
+    assert "the disk is full; free some space, then go on" in told
+    assert "--resume" in told
 
 
 # -------------------------------------------------------------- resume
@@ -359,6 +428,25 @@ def test_ctrl_c_and_on(step, say, capsys, monkeypatch):
     _, err = say(again.removeprefix("llmfs "))
     assert err == ""
     assert_same(Path("my run"), Path("whole"))
+
+
+def test_ctrl_c_while_the_text_is_opened(say, capsys, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(presets, "open_prepared", interrupted)
+        words = "pretrain --data own.txt --out new --steps 3"
+        assert main(shlex.split(words)) == 130
+    again = "llmfs pretrain --out new --resume"
+    assert capsys.readouterr().err.endswith(f"to go on: {again}\n")
+    say(again.removeprefix("llmfs "))
+
+
+def test_two_at_once(complaint):
+    with held_by_another(Path("run"), LOCK) as other:
+        line = complaint("pretrain --data own.txt --out run --overwrite")
+    assert line.startswith(f"run is in use by process {other.pid}: wait")
 
 
 def test_ctrl_c_before_the_text_is_ready(complaint, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 from dataclasses import asdict, replace
@@ -23,7 +24,7 @@ from llm_from_scratch.corpus import (
     prepare,
 )
 from llm_from_scratch.data import read_stories, split_by_hash
-from llm_from_scratch.devices import DevicePlan
+from llm_from_scratch.devices import DevicePlan, device_plan
 from llm_from_scratch.files import END, SEEDS, make_story
 from llm_from_scratch.judging import (
     describe_model,
@@ -44,10 +45,11 @@ from llm_from_scratch.presets import (
     read_plan,
     write_plan,
 )
-from llm_from_scratch.run_folder import UNFINISHED, RunFolder
+from llm_from_scratch.run_folder import LOCK, UNFINISHED, RunFolder
 from llm_from_scratch.scoring import Score
 from llm_from_scratch.token_files import TokenFile, tokenizer_hash
 from llm_from_scratch.tokenization import BPETokenizer
+from tests.test_locks import held_by_another
 
 TINY = Preset(
     name="tiny",
@@ -219,6 +221,14 @@ def test_unknown_preset():
     ("change", "parts"),
     [
         ({"window": 64}, ["window=64", "context_len=32"]),
+        ({"window": 0}, ["window=0"]),
+        ({"batch_size": 0}, ["batch_size=0"]),
+        ({"n_layer": 0}, ["n_layer=0"]),
+        ({"n_head": 4, "n_kv_head": 3}, ["n_head=4", "n_kv_head=3"]),
+        ({"evaluations": 0}, ["evaluations=0"]),
+        ({"decay": 2.0}, ["decay=2.0"]),
+        ({"stories": 0}, ["stories=0"]),
+        ({"megabytes": 0}, ["megabytes=0"]),
         ({"lr_muon": -1.0}, ["lr_muon=-1.0"]),
         ({"lr_adamw": math.nan}, ["lr_adamw=nan"]),
         ({"weight_decay": -0.5}, ["weight_decay=-0.5"]),
@@ -255,11 +265,26 @@ def test_what_is_not_asked_for_is_what_was_recorded():
     assert again == {x: before[x] for x in again}
     preset, steps = Request(minutes=2.0).budget(before)
     assert (preset, steps) == (replace(TINY, minutes=2.0), None)
-    for name in ("cuda", "cuda:1"):
+    for name in ("cuda", "cuda:0"):
         told = Request(device=name).facts(before)["plan"]
         assert told == before["plan"] | {"device": "cuda"}
     narrow = Request(dtype=torch.bfloat16).facts(before)["plan"]
     assert narrow == before["plan"] | {"dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("cuda:1", "set CUDA_VISIBLE_DEVICES=1 before Python starts"),
+        (torch.device("cuda", 3), "set CUDA_VISIBLE_DEVICES=3 before"),
+        ("xpu:2", "set ZE_AFFINITY_MASK=2 before"),
+    ],
+)
+def test_another_device_of_a_kind_is_chosen_outside(device, words):
+    "Not silently left for the first one."
+    for make in (lambda x: Request(device=x), device_plan):
+        with pytest.raises(ValueError, match=f"device={device}: .*{words}"):
+            make(device)
 
 
 def test_minutes_and_steps_are_two_budgets():
@@ -302,6 +327,19 @@ def test_plans_are_written_and_read(plan):
     plan = plan or replace(PLAN, dtype=torch.bfloat16, attention="added")
     data = json.loads(json.dumps(write_plan(plan)))
     assert read_plan(data) == replace(plan, seconds={})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fused": True}, "plan differs in fused from"),
+        ({"dtype": "float7"}, "dtype=float7 must be one of"),
+        ({"attention": "none"}, "attention=none must be one of"),
+    ],
+)
+def test_plans_of_another_version(change, words):
+    with pytest.raises(ValueError, match=words):
+        read_plan(write_plan(PLAN) | change)
 
 
 # ------------------------------------------------------------- corpora
@@ -448,8 +486,12 @@ def test_more_text_than_the_budget_reads_is_told(text, tmp_path):
     sizes = [x.header["text_bytes"] for x in open_prepared(tmp_path)[1:]]
     assert 4000 <= sum(sizes) < 4030
     size = sum(len(x.encode()) for x in read_stories(text))
-    list(Corpus([text]).documents(size / 1e6, said.append)[0])
+    whole = Corpus([text])
+    list(whole.documents(size / 1e6, said.append)[0])
     assert len([x for x in said if x.startswith("took")]) == 1
+    assert not whole.cut
+    list(whole.documents(size / 2e6)[0])
+    assert whole.cut
 
 
 DAMAGE = {
@@ -582,6 +624,29 @@ def test_the_card_of_the_built_in_text(finished):
     assert "Apache-2.0" in card
 
 
+def test_text_that_is_left_is_recorded(finished, text, tmp_path):
+    "Also where nobody reads what is said."
+    whole = json.loads((finished / "result.json").read_text())
+    assert whole["text_left"] is False
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        small = replace(TINY, megabytes=0.004)
+        run(folder, text, preset=small, watch=stopper(1))
+    assert run(folder, None, resume=True)["text_left"] is True
+    card = (folder / "model_card.md").read_text(encoding="utf-8")
+    assert "; more was left. " in " ".join(card.split())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [(0.43, "; training text, read 0.43 times: "), (1.0, "; seen: ")],
+)
+def test_what_was_not_read_is_not_called_seen(epochs, words, finished):
+    result = json.loads((finished / "result.json").read_text())
+    card = " ".join(describe_model(result | {"epochs": epochs}).split())
+    assert f"{words}{result['train']['bits_per_byte']:.3f} ± " in card
+
+
 def test_weights_are_stored_as_they_are_used(text, tmp_path):
     plan = replace(PLAN, dtype=torch.bfloat16)
     result = run(tmp_path / "run", text, plan=plan)
@@ -630,15 +695,15 @@ def test_the_budget_is_told():
 
 
 def test_overwriting_leaves_nothing_of_the_old(copied, text):
-    for name in ("extra.txt", f"{UNFINISHED}left"):
-        (copied / name).write_text("x")
+    (copied / "extra.txt").write_text("x")
+    (copied / f"{UNFINISHED}left" / "data").mkdir(parents=True)
     old = content(copied / "data")
     with pytest.raises(Killed):
         run(copied, text, steps=9, overwrite=True, watch=stopper(4), seed=5)
     names = {path.name for path in copied.iterdir()}
     assert names == {
         *("run.json", "log.jsonl", "data", "latest", "best"),
-        *("step-0000003", "extra.txt", f"{UNFINISHED}left"),
+        *("step-0000003", "extra.txt"),
     }
     assert content(copied / "data").keys() == old.keys()
     assert RunFolder(copied).facts()["seed"] == 5
@@ -729,6 +794,79 @@ def test_an_existing_run_stays(copied, text):
     assert content(copied) == before
 
 
+@pytest.mark.parametrize("name", ["data", "result.json", "step-0000003"])
+def test_what_is_in_use_is_not_overwritten(name, text, copied, monkeypatch):
+    "As on Windows, where a text that is open cannot be renamed."
+    before, replacing = content(copied), os.replace
+
+    def refuse(source, target):
+        if Path(source).name == name and Path(source).parent == copied:
+            raise PermissionError(13, "is in use", str(source))
+        replacing(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError, match=name):
+        run(copied, text, overwrite=True, seed=5)
+    assert content(copied) == before
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_what_cannot_be_put_in_place(old, text, copied, tmp_path, monkeypatch):
+    "After run.json was written: all is as before."
+
+    def failing(*_):
+        raise OSError(5, "no rename")
+
+    folder = copied if old else tmp_path / "new"
+    before = content(tmp_path)
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no rename"):
+        run(folder, text, overwrite=old)
+    assert content(tmp_path) == before
+
+
+# -------------------------------------------------- other processes
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_live_run_is_let_alone(how, text, copied):
+    (copied / "result.json").unlink()
+    with held_by_another(copied, LOCK) as other:
+        before = content(copied)
+        with pytest.raises(BlockingIOError, match=f"process {other.pid}: "):
+            run(copied, text if how == "overwrite" else None, **{how: True})
+        assert content(copied) == before
+    options = {"text": None, "resume": True}
+    if how == "overwrite":
+        options = {"text": text, "overwrite": True}
+    assert run(copied, **options)["steps"] == 3
+    assert not list(copied.glob(".*"))
+
+
+def test_two_that_begin_at_once(text, tmp_path):
+    "The second is told so at once, not when its text is prepared."
+    said = []
+    with held_by_another(tmp_path / "run", LOCK) as other:
+        with pytest.raises(BlockingIOError, match=f"process {other.pid}: "):
+            run(tmp_path / "run", text, say=said.append)
+        assert [x.name for x in (tmp_path / "run").iterdir()] == [LOCK]
+    assert said == []
+
+
+def test_one_that_was_first(finished, text, tmp_path, monkeypatch):
+    "A run that came between the look and the lock stays."
+    folder, real = tmp_path / "run", presets.hold
+
+    def late(place, name):
+        shutil.copytree(finished, place)
+        return real(place, name)
+
+    monkeypatch.setattr(presets, "hold", late)
+    with pytest.raises(FileExistsError, match="holds a training run already"):
+        run(folder, text)
+    assert content(folder) == content(finished)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "full")])
 def test_stopped_while_text_is_prepared(
     error, text, copied, tmp_path, monkeypatch
@@ -785,6 +923,42 @@ def test_killed_while_it_was_judged(text, finished, tmp_path, monkeypatch):
             run(tmp_path / "killed", text)
     run(tmp_path / "killed", None, resume=True)
     assert_same(tmp_path / "killed", finished)
+
+
+def test_killed_while_judged_and_the_log_lost(
+    text, finished, tmp_path, monkeypatch
+):
+    "What was saved knows what the result needs."
+
+    def killed(*_, **__):
+        raise Killed
+
+    folder = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(presets, "conclude", killed)
+        with pytest.raises(Killed):
+            run(folder, text)
+    (folder / "log.jsonl").unlink()
+    with pytest.warns(UserWarning, match="has 0 rows, not 3: it is gone"):
+        result = run(folder, None, resume=True)
+    wanted = json.loads((finished / "result.json").read_text())
+    for name in ("seconds_of_steps", "seconds_in_all"):
+        assert result.pop(name) > 0
+        wanted.pop(name)
+    assert result == wanted
+
+
+def test_ctrl_c_while_the_text_is_opened(text, tmp_path, monkeypatch):
+    "The run was begun, so it can go on."
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(presets, "open_prepared", interrupted)
+        with pytest.raises(Interrupted, match="run"):
+            run(tmp_path / "run", text)
+    assert run(tmp_path / "run", None, resume=True)["steps"] == 3
 
 
 def test_ctrl_c_names_the_folder(text, tmp_path):
@@ -865,9 +1039,15 @@ def test_resume_with_other_text(copied, text, tmp_path):
             lambda x: x["plan"].update(device="abacus"),
             "was begun on device=abacus, here are: .*cpu",
         ),
+        (lambda x: x["plan"].update(new=1), "plan differs in new from"),
+        (
+            lambda x: x["plan"].update(compile=True),
+            "was begun compiled, here is no compiler: llmfs doctor says",
+        ),
     ],
 )
-def test_runs_that_are_not_ours(change, words, copied):
+def test_runs_that_are_not_ours(change, words, copied, monkeypatch):
+    monkeypatch.setattr(presets, "can_compile", lambda _: False)
     (copied / "result.json").unlink()
     facts = RunFolder(copied).facts()
     change(facts)
@@ -892,7 +1072,7 @@ def test_a_broken_record(record, copied):
 
 
 def test_resume_of_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no training run to resume"):
+    with pytest.raises(FileNotFoundError, match="holds no training run"):
         run(tmp_path / "nothing", None, resume=True)
     assert not list(tmp_path.iterdir())
 
@@ -905,12 +1085,16 @@ def test_resume_and_overwrite(copied):
 # ------------------------------------------------------------- judging
 
 
-def test_a_gap_is_called_memorising(finished):
+@pytest.mark.parametrize(
+    ("gap", "epochs", "told"),
+    [(0.09, 2.0, False), (0.11, 1.0, True), (0.11, 0.99, False)],
+)
+def test_a_gap_is_called_memorising(gap, epochs, told, finished):
+    "But what was not yet read as a whole cannot be known by heart."
     model, tokenizer, _ = load_checkpoint(finished)
     file = TokenFile(finished / "data" / "valid", tokenizer)
-    for gap, told in ((0.09, False), (0.11, True)):
-        one, other = (Score(x, 0.1, 1.0, 5, 50) for x in (1.0, 1.0 + gap))
-        assert judged(model, one, other, file)["memorising"] is told
+    one, other = (Score(x, 0.1, 1.0, 5, 50) for x in (1.0, 1.0 + gap))
+    assert judged(model, one, other, file, epochs)["memorising"] is told
 
 
 def test_cut_documents_are_counted(finished):

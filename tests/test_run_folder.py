@@ -1,8 +1,10 @@
 "A run's folder after kills, damage and wrong settings."
 
+import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from llm_from_scratch import run_folder
@@ -23,6 +26,7 @@ from llm_from_scratch.gpt import GPT, GPTConfig
 from llm_from_scratch.pretraining import TrainConfig, train
 from llm_from_scratch.run_folder import (
     KEPT,
+    LOCK,
     RunFolder,
     describe_run,
     differences,
@@ -30,6 +34,7 @@ from llm_from_scratch.run_folder import (
     step_name,
 )
 from llm_from_scratch.tokenization import BPETokenizer
+from tests.test_locks import held_by_another
 
 TEXT = "Lily lost her red ball, so she asked Ben. Ben had it in his bag. "
 STEPS, EVALUATIONS = 12, 4  # a checkpoint after every third step
@@ -317,26 +322,105 @@ def test_a_broken_checkpoint_is_passed_over(name, how, text, tmp_path):
     assert_same(done, wanted)
 
 
-def test_what_a_kill_left_half_written_is_removed(text, tmp_path):
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_what_a_kill_left_half_written_is_removed(how, text, tmp_path):
     "Temporary files of every write, and nobody else's."
     with pytest.raises(Killed):
         run(text, tmp_path, watch=killer(8))
-    for name in (".latest.x1", ".best.x2", ".log.jsonl.x3"):
-        (tmp_path / name).write_text("half")
-    (tmp_path / ".step-0000009.x4" / "new").mkdir(parents=True)
-    (tmp_path / ".notes").write_text("the reader's")
-    run(text, tmp_path, resume=True)
-    assert [path.name for path in tmp_path.glob(".*")] == [".notes"]
+    leave_rests(tmp_path)
+    for name in (".notes", ".best.txt"):
+        (tmp_path / name).write_text("the reader's")
+    run(text, tmp_path, **{how: True})
+    names = {path.name for path in tmp_path.glob(".*")}
+    assert names == {".notes", ".best.txt", ".DS_Store"}
 
 
-def test_all_broken_begins_again(text, tmp_path):
+def leave_rests(folder: Path) -> None:
+    "What kills in the middle of writes leave, and a file manager."
+    for name in ("run.json", "latest", "best", "log.jsonl", "result.json"):
+        (folder / f".{name}.abcd_123").write_text("half")
+    (folder / ".step-0000009.x4x4x4x4" / "new").mkdir(parents=True)
+    (folder / ".llmfs-x4x4x4x4" / "data").mkdir(parents=True)
+    (folder / ".DS_Store").touch()
+
+
+def test_what_was_left_does_not_make_a_folder_another_ones(text, tmp_path):
+    leave_rests(tmp_path)
+    run(text, tmp_path)
+    assert [path.name for path in tmp_path.glob(".*")] == [".DS_Store"]
+
+
+def test_killed_while_it_began(text, tmp_path, monkeypatch):
+    "Nothing of a new run, or all of the old one, is there."
+
+    def killed(*_, **__):
+        raise Killed
+
+    run(text, tmp_path / "old")
+    before = content(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_atomic", killed)
+        for name in ("old", "new"):
+            with pytest.raises(Killed):
+                run(text, tmp_path / name, overwrite=True)
+    assert content(tmp_path) == before
+    run(text, tmp_path / "new")
+
+
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_all_broken_is_an_error(how, text, tmp_path):
+    "Nobody's days of training are deleted for a file that was not copied."
     wanted = run(text, None)
     with pytest.raises(Killed):
         run(text, tmp_path, watch=killer(8))
-    for folder in RunFolder(tmp_path).steps():
-        spoil(folder / "trainer.pt", "cut")
-    with pytest.warns(UserWarning, match="is broken"):
-        assert_same(run(text, tmp_path, resume=True), wanted)
+    states = [step / "trainer.pt" for step in RunFolder(tmp_path).steps()]
+    good = [path.read_bytes() for path in states]
+    for path in states:
+        spoil(path, how)
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match="has no whole checkpoint") as caught:
+        run(text, tmp_path, resume=True)
+    for part in (str(tmp_path), step_name(6), "trainer.pt is", "overwrite"):
+        assert part in str(caught.value)
+    assert content(tmp_path) == before
+    for path, data in zip(states, good, strict=True):  # the remedy
+        path.write_bytes(data)
+    assert_same(run(text, tmp_path, resume=True), wanted)
+
+
+def test_a_broken_checkpoint_is_set_aside(text, tmp_path):
+    with pytest.raises(Killed):
+        run(text, tmp_path, watch=killer(8))
+    newest = tmp_path / step_name(6)
+    (newest / "trainer.pt").unlink()
+    kept = content(newest)
+    with pytest.warns(UserWarning, match=f"; {step_name(3)} is taken"):
+        run(text, tmp_path, resume=True)
+    assert content(tmp_path / f"broken-{step_name(6)}") == kept
+    run(text, tmp_path, overwrite=True)
+    assert not list(tmp_path.glob("broken-*"))
+
+
+def test_the_best_is_one_that_is_there(text, tmp_path):
+    "The best, 3, was dropped for a better one, 9, which then broke."
+    values = iter([2.0, 3.0, 1.0])
+    options = {"validate": lambda _: next(values)}
+    with pytest.raises(Killed):
+        run(text, tmp_path, watch=killer(10), **options)
+    store = RunFolder(tmp_path)
+    assert store.pointer("best") == step_name(9)
+    assert store.steps() == [tmp_path / step_name(n) for n in (9, 6)]
+    spoil(tmp_path / step_name(9) / "model.safetensors", "cut")
+    with (
+        pytest.warns(UserWarning, match="is broken"),
+        pytest.raises(Killed),
+    ):
+        run(text, tmp_path, resume=True, watch=killer(7), **options)
+    assert store.pointer("best") == step_name(6)
+    values = iter([1.0, 2.5])
+    run(text, tmp_path, resume=True, **options)
+    assert store.pointer("best") == step_name(9)
+    assert store.steps() == [tmp_path / step_name(n) for n in (12, 9)]
 
 
 @pytest.mark.parametrize("end", ["", '{"step": 9, "lo', "\0\0\0\n", "\n"])
@@ -347,6 +431,128 @@ def test_log_that_was_cut(end, text, tmp_path):
     with open(tmp_path / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(end)
     assert_same(run(text, tmp_path, resume=True), wanted)
+
+
+BAD_LINES = {
+    "gone": None,
+    "no UTF-8": b"\xff\xfe\n",
+    "no JSON": b'{"step": 5, "lo\n',
+    "no row": b"7\n",
+}
+
+
+@pytest.mark.parametrize("how", BAD_LINES)
+def test_lost_rows_are_told(how, text, tmp_path):
+    "Training goes on as it would have; what is left of the log is kept."
+    wanted = run(text, None)
+    with pytest.raises(Killed):
+        run(text, tmp_path, watch=killer(8))
+    log, kept = tmp_path / "log.jsonl", tmp_path / "log-damaged.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    if how == "gone":
+        log.unlink()
+    else:
+        lines[4] = BAD_LINES[how]
+        log.write_bytes(b"".join(lines))
+    n = 0 if how == "gone" else 5
+    with pytest.warns(UserWarning, match=f"has {n} rows, not 6") as caught:
+        rows, model = run(text, tmp_path, resume=True)
+    assert str(log) in str(caught[0].message)
+    lost = range(1, 7) if how == "gone" else [5]
+    assert rows == [row for row in wanted[0] if row["step"] not in lost]
+    assert_same((rows, model), (rows, wanted[1]))
+    assert kept.is_file() is (how != "gone")
+    if how != "gone":
+        assert kept.read_bytes() == b"".join(lines)
+        assert kept.name in str(caught[0].message)
+        with pytest.warns(UserWarning, match="has 11 rows, not 12"):
+            run(text, tmp_path, resume=True)
+        assert kept.read_bytes() == b"".join(lines)
+
+
+FULL = {  # of Python, torch and safetensors
+    "os": OSError(errno.ENOSPC, "No space left on device"),
+    "torch": RuntimeError(
+        "[enforce fail at inline_container.cc:603] . PytorchStreamWriter "
+        "failed writing file data/5: file write failed"
+    ),
+    "torch, at the end": RuntimeError("unexpected pos 4096 vs 3982"),
+    "safetensors": SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os "
+        "error 28)"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FULL)
+def test_a_full_disk(how, text, tmp_path, monkeypatch):
+    "Told as what it is; with more space, the run goes on."
+
+    def full(*_, **__):
+        raise FULL[how]
+
+    def fill(rows):
+        if rows[-1]["step"] == 4:
+            patch.setattr(run_folder.torch, "save", full)
+
+    wanted = run(text, None)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match="the disk is full") as caught,
+    ):
+        run(text, tmp_path, watch=fill)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / step_name(6))
+    assert "--resume" in caught.value.strerror
+    assert_same(run(text, tmp_path, resume=True), wanted)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_disk_too_full_for_a_row(tmp_path):
+    store = RunFolder(tmp_path)
+    store.log_path = Path("/dev/full")
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        store.log({"step": 1})
+    assert caught.value.filename == "/dev/full"
+    store.close()  # does not complain again
+
+
+def test_other_faults_are_not_a_full_disk(text, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("cannot pickle this")
+
+    monkeypatch.setattr(run_folder.torch, "save", broken)
+    with pytest.raises(RuntimeError, match="cannot pickle this"):
+        run(text, tmp_path)
+
+
+# ------------------------------------------------------- other processes
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_live_run_is_let_alone(how, text, tmp_path):
+    wanted = run(text, None)
+    with pytest.raises(Killed):
+        run(text, tmp_path, watch=killer(8))
+    with held_by_another(tmp_path, LOCK) as other:
+        before = content(tmp_path)
+        with pytest.raises(BlockingIOError, match=f"process {other.pid}"):
+            run(text, tmp_path, **{how: True})
+        assert content(tmp_path) == before
+    assert (tmp_path / LOCK).exists()  # killed, and no hand is needed
+    assert_same(run(text, tmp_path, **{how: True}), wanted)
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_run_holds_its_folder(text, tmp_path):
+    seen = []
+
+    def watch(_):
+        seen.append((tmp_path / "run" / LOCK).read_text())
+
+    run(text, tmp_path / "run", watch=watch)
+    assert set(seen) == {str(os.getpid())}
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 # ------------------------------------------------------------ other settings
@@ -412,6 +618,57 @@ def test_existing_run_stays(text, tmp_path):
         run(text, tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert content(tmp_path) == before
+
+
+def test_facts_that_cannot_be_written(text, tmp_path):
+    run(text, tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(TypeError, match="object is not JSON serializable"):
+        run(text, tmp_path, overwrite=True, facts={"x": object()})
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [step_name(12), step_name(9), "log.jsonl"])
+def test_what_is_in_use_is_not_overwritten(name, text, tmp_path, monkeypatch):
+    "On Windows, what a program has open cannot be renamed."
+    run(text, tmp_path)
+    before, replace = content(tmp_path), os.replace
+
+    def refuse(source, target):
+        if Path(source).name == name:
+            raise PermissionError(errno.EACCES, "is in use", str(source))
+        replace(source, target)
+
+    monkeypatch.setattr(run_folder.os, "replace", refuse)
+    with pytest.raises(PermissionError, match=name):
+        run(text, tmp_path, overwrite=True)
+    assert content(tmp_path) == before
+
+
+def test_what_only_looks_like_a_checkpoint(text, tmp_path):
+    "Copies and notes of the reader's are no checkpoints, and stay."
+    own = tmp_path / "own"
+    for name in ("step-0000003-good", "step-notes", "step-3"):
+        (own / name).mkdir(parents=True)
+        (own / name / "notes").write_text("the reader's")
+    (own / "step-0000004").write_text("a file")
+    (own / "step-loss.png").write_bytes(b"PNG")
+    kept, folder = content(own), tmp_path / "run"
+    with pytest.raises(Killed):
+        run(text, folder, watch=killer(8))
+    shutil.copytree(own, folder, dirs_exist_ok=True)
+    for how in ("resume", "overwrite"):
+        run(text, folder, **{how: True})
+        assert kept.items() <= content(folder).items()
+    shown = [folder / step_name(n) for n in (12, 9)]
+    assert RunFolder(folder).steps()[:2] == shown
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    for step in (9_999_999, 10_000_000, 300):
+        (tmp_path / step_name(step)).mkdir()
+    names = [folder.name for folder in RunFolder(tmp_path).steps()]
+    assert names == ["step-10000000", "step-9999999", "step-0000300"]
 
 
 def test_overwrite_leaves_nothing_of_the_old(text, tmp_path):

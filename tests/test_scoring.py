@@ -115,6 +115,11 @@ def test_other_documents_than_sizes(text):
         evaluate(made(), batch, [1] * 4)
 
 
+def test_no_documents():
+    with pytest.raises(ValueError, match="batches is empty: give one"):
+        evaluate(made(), [], [])
+
+
 def test_in_words():
     score = Score(0.98765, 0.0123, 1.5, 1000, 9)
     assert str(score) == "0.988 ± 0.012 bits per byte on 1000 documents"
@@ -124,7 +129,48 @@ def test_one_document_has_no_margin(text):
     file, _ = text
     batch = [Windows(file, 64, "documents", 1).batch([0])]
     score = evaluate(made(), batch, file.document_bytes(1))
-    assert score.margin == pytest.approx(0, abs=1e-9)
+    assert math.isnan(score.margin)
+    assert " ± ? bits per byte on 1 documents" in str(score)
+
+
+def test_a_target_behind_a_masked_prompt(text):
+    "Only the last target of each row counts, however long the rows are."
+    file, _ = text
+    x, y = Windows(file, 64, "documents").batch(range(5))
+    counts = (y != -100).sum(1)
+    masked = torch.full_like(y, -100)
+    for row, n in enumerate(counts):
+        masked[row, n - 1] = y[row, n - 1]
+    model = made().eval()
+    nats, found = document_losses(model, [(x, masked)])
+    assert found.tolist() == [1] * 5
+    with torch.no_grad():
+        scores = model(x).double().log_softmax(-1)
+    for row, n in enumerate(counts):
+        wanted = -scores[row, n - 1, y[row, n - 1]]
+        assert nats[row].item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_doubles_are_made_on_the_processor(text, monkeypatch):
+    "Apple's GPUs have none."
+    cpu, double, moved = torch.Tensor.cpu, torch.Tensor.double, []
+
+    def to_cpu(x):
+        moved.append(cpu(x).clone())
+        return moved[-1]
+
+    def to_double(x):
+        if not any(x is known for known in moved):
+            raise TypeError("the MPS framework doesn't support float64")
+        return double(x)
+
+    file, _ = text
+    batch = [Windows(file, 64, "documents").batch(range(5))]
+    wanted = document_losses(made(), batch)
+    monkeypatch.setattr(torch.Tensor, "cpu", to_cpu)
+    monkeypatch.setattr(torch.Tensor, "double", to_double)
+    found = document_losses(made(), batch)
+    assert torch.equal(found[0], wanted[0])
 
 
 def test_interval_covers(monkeypatch):
