@@ -386,9 +386,10 @@ class Resumable(Training):
 
     def draw_on(
         self,
-        random: list[Tensor],  # states; on another device, only the first
+        random: list[Tensor] | Tensor,  # states, or that of torch alone
     ) -> None:
         "Let chance go on from there."
+        random = [random] if isinstance(random, Tensor) else random
         for place, state in zip(self.chances(), random, strict=False):
             place.set_rng_state(state)
 
