@@ -5,7 +5,13 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 
-from .cli_options import Parser, UserError, add_command, whole
+from .cli_options import (
+    Parser,
+    UserError,
+    add_command,
+    add_model,
+    whole,
+)
 from .files import END
 from .terminal import tell
 
@@ -31,6 +37,12 @@ def add_generate(commands) -> None:
     )
     add_model(parser)
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "stored"),
+        help="how precisely to compute; stored: as the weights are (default: "
+        f"float32 up to {SMALL // 10**6} MB of weights, stored above)",
+    )
+    parser.add_argument(
         "--count",
         type=whole(1),
         default=1,
@@ -52,27 +64,6 @@ def add_generate(commands) -> None:
         help=r"end before this text; \n is a line break; may be repeated",
     )
     add_sampling(parser)
-
-
-def add_model(parser: Parser) -> None:
-    "The options that say which model, and how it is taken."
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        help="a model's folder, the folder of a training run, or owner/name "
-        "on the Hugging Face hub (default: the storyteller)",
-    )
-    parser.add_argument(
-        "--yes",
-        action="store_true",
-        help="agree to a download from the hub without being asked",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "stored"),
-        help="how precisely to compute; stored: as the weights are (default: "
-        f"float32 up to {SMALL // 10**6} MB of weights, stored above)",
-    )
 
 
 def add_sampling(parser: Parser) -> None:

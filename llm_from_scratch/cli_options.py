@@ -218,3 +218,18 @@ def tiktoken_encoding(name: str):
             f"download one ({type(error).__name__}); connect this machine, or "
             "set TIKTOKEN_CACHE_DIR to a folder that has it"
         ) from error
+
+
+def add_model(parser: Parser) -> None:
+    "The options that say which model."
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        help="a model's folder, the folder of a training run, or owner/name "
+        "on the Hugging Face hub (default: the storyteller)",
+    )
+    parser.add_argument(
+        "--yes",
+        action="store_true",
+        help="agree to a download from the hub without being asked",
+    )

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from . import terminal
 from .cli_data import check_text
-from .cli_options import Parser, UserError, add_command, json_path, whole
+from .cli_options import (
+    Parser,
+    UserError,
+    add_command,
+    add_model,
+    json_path,
+    whole,
+)
 from .terminal import plural, tell
 
 
@@ -202,11 +209,7 @@ def add_evaluate(commands) -> None:
         judge,
         "One document a window, from <|endoftext|> on, cut at the context.",
     )
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        help="a checkpoint or a run (default: the storyteller)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -231,7 +234,12 @@ def judge(args: argparse.Namespace) -> None:
     from .judging import judge_text
 
     data = check_text(args.data) if args.data else None
-    score, facts = judge_text(args.model, data, args.documents)
+    score, facts = judge_text(
+        args.model,
+        data,
+        args.documents,
+        consent=True if args.yes else None,  # None: ask
+    )
     if args.json:
         print(json.dumps(asdict(score) | facts, indent=2))
         return

@@ -179,6 +179,8 @@ def judge_text(
     source: str | Path | None = None,  # a model; None: the storyteller
     path: str | Path | None = None,  # a text; None: validation stories here
     n_documents: int = JUDGED,  # the first so many, at most
+    *,
+    consent: bool | None = None,  # to download; None: ask in a terminal
 ) -> tuple[Score, dict]:  # and what was judged on
     """Score a model on text of any length, one document after another.
 
@@ -186,7 +188,9 @@ def judge_text(
     faster. Raises `ValueError` for a model without a tokenizer and for a
     text without two documents.
     """
-    model, tokenizer, _ = load_checkpoint(source or STORYTELLER)
+    model, tokenizer, _ = load_checkpoint(
+        source or STORYTELLER, consent=consent
+    )
     if tokenizer is None:
         raise ValueError(f"{source} holds no tokenizer.json to read text by")
     name = Path(path).name if path else ""

@@ -386,10 +386,9 @@ class Resumable(Training):
 
     def draw_on(
         self,
-        random: list[Tensor] | Tensor,  # states, or that of torch alone
+        random: list[Tensor],  # states; on another device, only the first
     ) -> None:
         "Let chance go on from there."
-        random = [random] if isinstance(random, Tensor) else random
         for place, state in zip(self.chances(), random, strict=False):
             place.set_rng_state(state)
 

@@ -641,3 +641,16 @@ def test_mistakes_in_judging(words, parts, complaint):
     line = complaint(f"evaluate {words}")
     for part in parts:
         assert part.replace("/", os.sep) in line
+
+
+@pytest.mark.parametrize("words", [[], ["--yes"]])
+def test_evaluate_asks_before_it_downloads(words, monkeypatch, tmp_path):
+    asked = []
+
+    def load(source, *, consent):
+        asked.append((source, consent))
+        raise PermissionError("no consent")
+
+    monkeypatch.setattr("llm_from_scratch.judging.load_checkpoint", load)
+    assert main(["evaluate", "--model", "owner/name", *words]) == 2
+    assert asked == [("owner/name", True if words else None)]
