@@ -65,7 +65,7 @@ def causal_mask(
 
 # %% ../nbs/06_attention.ipynb #padding-mask
 def padding_mask(
-    real: Tensor,  # True = a token, False = padding, (B, S)
+    real: Tensor,  # True = a token (B, S), or may be seen (B, T, S)
     n_query: int | None = None,  # T last positions ask; None: all
 ) -> Tensor:  # True = may attend, (B, 1, T, S)
     """Causal, and nobody attends to padding, but each to itself.
@@ -76,14 +76,17 @@ def padding_mask(
     than S.
     """
     check_mask(real)
-    if real.ndim != 2:
-        raise ValueError(f"real must be (B, S), got {tuple(real.shape)}")
-    n_key = real.shape[1]
-    n_query = n_key if n_query is None else n_query
+    if real.ndim not in (2, 3):
+        shape = tuple(real.shape)
+        raise ValueError(f"real must be (B, S) or (B, T, S), got {shape}")
+    n_key = real.shape[-1]
+    if n_query is None:
+        n_query = n_key if real.ndim == 2 else real.shape[1]
     causal = causal_mask(n_query, n_key, device=real.device)
     # the diagonal alone, aligned at the bottom right like `causal`
     itself = causal & ~causal.tril(n_key - n_query - 1)
-    return (causal & real[:, None, None, :]) | itself  # (B, 1, T, S)
+    seen = real[:, None, None] if real.ndim == 2 else real[:, None]
+    return (causal & seen) | itself  # (B, 1, T, S)
 
 # %% ../nbs/06_attention.ipynb #attend
 def attend(

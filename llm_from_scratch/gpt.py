@@ -159,35 +159,39 @@ class GPT(nn.Module):
         ids: Tensor,  # token ids, (B, T)
         cache: list[KVCache] | None = None,  # of `new_cache`; None: none
         *,
-        mask: Tensor | None = None,  # True = a token, not padding, (B, S)
+        mask: Tensor | None = None,  # as in `features`
     ) -> Tensor:  # scores of each next token, (B, T, V)
-        """Score every token as the one after each position.
+        "Score every token as the one after each position."
+        head = self.head or self.token_embedding
+        return F.linear(self.features(ids, cache, mask=mask), head.weight)
+
+    def features(
+        self,
+        ids: Tensor,  # token ids, (B, T)
+        cache: list[KVCache] | None = None,  # of `new_cache`; None: none
+        *,
+        mask: Tensor | None = None,  # a token (B, S), or seen (B, T, S)
+    ) -> Tensor:  # what the head reads, (B, T, C)
+        """Everything but the head.
 
         With a cache, `ids` continue what it holds. `mask` covers all S
         positions, cached ones first. Raises `ValueError` for a wrong
-        shape, a sequence longer than the context or an id outside the
-        vocabulary, and `TypeError` for a mask that is not boolean.
+        shape, more than the context or an unknown id, and `TypeError` for
+        a mask that is not boolean.
         """
-        filled = cache[0].length if cache else 0
-        positions, mask = self.place(ids, filled, mask)
-        kept = cache or [None] * len(self.blocks)
-        if len(kept) != len(self.blocks):
-            raise ValueError(
-                f"cache has {len(kept)} layers, the model has "
-                f"{len(self.blocks)}: make it with new_cache"
-            )
+        positions, mask = self.place(ids, cache, mask)
         x = self.token_embedding(ids)  # (B, T, C)
         x = self.dropout(x + self.position_embedding(positions))
+        kept = cache or [None] * len(self.blocks)
         for block, own in zip(self.blocks, kept, strict=True):
             x = block(x, mask, own)
-        head = self.head or self.token_embedding
-        return F.linear(self.norm(x), head.weight)  # (B, T, V)
+        return self.norm(x)  # (B, T, C)
 
     def place(
         self,
         ids: Tensor,  # token ids, (B, T)
-        filled: int,  # positions before them, in the cache
-        mask: Tensor | None,  # True = a token, not padding, (B, S)
+        cache: list[KVCache] | None,  # of the positions before them
+        mask: Tensor | None,  # (B, S) or (B, T, S), as in `features`
     ) -> tuple[Tensor, Tensor | None]:  # positions; who may see what
         "Number the positions, padding not counted; check what was given."
         shape = tuple(getattr(ids, "shape", ()))
@@ -196,7 +200,14 @@ class GPT(nn.Module):
                 f"ids must be a tensor (B, T), got {type(ids).__name__} of "
                 f"shape {shape}: one text is torch.tensor([ids])"
             )
-        S, limit = filled + shape[1], self.config.context_len
+        n, limit = len(self.blocks), self.config.context_len
+        if cache and len(cache) != n:
+            raise ValueError(
+                f"cache has {len(cache)} layers, the model has {n}: make it "
+                "with new_cache"
+            )
+        filled = cache[0].length if cache else 0
+        S = filled + shape[1]
         if not filled < S <= limit:
             raise ValueError(
                 f"{shape[1]} tokens after {filled} cached ones do not fit: "
@@ -205,13 +216,13 @@ class GPT(nn.Module):
         if mask is None:
             return torch.arange(filled, S, device=ids.device)[None], None
         check_mask(mask)
-        if mask.shape != (shape[0], S):
+        if mask.shape not in ((shape[0], S), (*shape, S)):
             raise ValueError(
                 f"mask of shape {tuple(mask.shape)} must be (B, S) = "
-                f"{(shape[0], S)}"
+                f"{(shape[0], S)} or (B, T, S) = {(*shape, S)}"
             )
-        positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, S)
-        return positions[:, filled:], padding_mask(mask, shape[1])
+        mask = padding_mask(mask, shape[1])  # (B, 1, T, S)
+        return mask.sum(-1)[:, 0] - 1, mask  # as many as it sees before
 
     def new_cache(
         self,
@@ -222,12 +233,8 @@ class GPT(nn.Module):
         config, weight = self.config, self.token_embedding.weight
         room = config.context_len if max_len is None else max_len
         options = {"device": weight.device, "dtype": weight.dtype}
-        return [
-            KVCache(
-                batch_size, config.n_head, room, config.head_size, **options
-            )
-            for _ in self.blocks
-        ]
+        shape = (batch_size, config.n_head, room, config.head_size)
+        return [KVCache(*shape, **options) for _ in self.blocks]
 
 # %% ../nbs/08_gpt.ipynb #predict
 def count_parameters(

@@ -441,30 +441,23 @@ class ModernGPT(nn.Module):
                 spread = 0.0 if name.split(".")[-2] in zeros else std
                 nn.init.normal_(weight, 0, spread, generator=generator)
 
-    place = GPT.place  # positions and checks are the same
+    place, forward = GPT.place, GPT.forward  # are the same
 
-    def forward(
+    def features(
         self,
         ids: Tensor,  # token ids, (B, T)
         cache: list[KVCache] | None = None,  # of `new_cache`; None: none
         *,
-        mask: Tensor | None = None,  # True = a token, not padding, (B, S)
-    ) -> Tensor:  # scores of each next token, (B, T, V)
-        "Score every token as `GPT.forward` does, with the same errors."
-        filled = cache[0].length if cache else 0
-        positions, mask = self.place(ids, filled, mask)
-        kept = cache or [None] * len(self.blocks)
-        if len(kept) != len(self.blocks):
-            raise ValueError(
-                f"cache has {len(kept)} layers, the model has "
-                f"{len(self.blocks)}: make it with new_cache"
-            )
+        mask: Tensor | None = None,  # a token (B, S), or seen (B, T, S)
+    ) -> Tensor:  # what the head reads, (B, T, C)
+        "Everything but the head, as `GPT.features`, with the same errors."
+        positions, mask = self.place(ids, cache, mask)
         table = self.rotary(positions)  # (2, B, 1, T, D)
         x = self.token_embedding(ids)  # (B, T, C)
+        kept = cache or [None] * len(self.blocks)
         for block, own in zip(self.blocks, kept, strict=True):
             x = block(x, table, mask, own)
-        head = self.head or self.token_embedding
-        return F.linear(self.norm(x), head.weight)  # (B, T, V)
+        return self.norm(x)  # (B, T, C)
 
     def rotary(
         self,

@@ -446,6 +446,12 @@ def test_padding_mask(n_query):
             for s in range(5):
                 wanted = s == at or (s < at and real[b, s])
                 assert mask[b, 0, t, s] == wanted
+    seen = torch.rand(3, T, 5) < 0.5  # of each place, who may be seen
+    mask, places = padding_mask(seen, n_query), torch.arange(5)
+    asks = places[5 - T :, None]
+    wanted = (seen & (places < asks)) | (places == asks)
+    equal(mask, wanted[:, None])
+    equal(padding_mask(seen), mask)
 
 
 def test_the_default_is_causal_and_a_mask_replaces_it():
@@ -688,7 +694,7 @@ def test_check_mask_takes_what_fits():
 def test_a_padding_mask_of_a_wrong_kind(bare):
     with pytest.raises(TypeError, match=r"boolean.*got torch\.int64"):
         bare.padding_mask(torch.ones(2, 3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"real must be \(B, S\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"\(B, T, S\), got \(3,\)"):
         bare.padding_mask(torch.ones(3, dtype=torch.bool))
     message = "n_key=3 must be at least n_query=4"
     with pytest.raises(ValueError, match=message):

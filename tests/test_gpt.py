@@ -579,6 +579,30 @@ def test_batch_invariance():
 
 
 @quick
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 9))
+def test_texts_in_one_row_do_not_see_each_other(lengths, seed):
+    model = made()
+    rows = [some_ids(SMALL, 1, n, seed + n) for n in lengths]
+    which = torch.tensor([i for i, n in enumerate(lengths) for _ in range(n)])
+    same = (which[:, None] == which)[None]  # (1, T, S)
+    ids, alone = torch.cat(rows, 1), torch.cat([model(x)[0] for x in rows])
+    assert_near(model(ids, mask=same)[0], alone)
+    cache, done = model.new_cache(1), len(which) // 2
+    if done > 0:
+        first = model(ids[:, :done], cache, mask=same[:, :done, :done])
+        rest = model(ids[:, done:], cache, mask=same[:, done:])
+        assert_near(torch.cat([first, rest], 1)[0], alone)
+
+
+def test_the_head_reads_the_features():
+    model, ids = made(), some_ids(SMALL, 2, 7)
+    features = model.features(ids)
+    assert features.shape == (2, 7, SMALL.n_embd)
+    table = model.token_embedding.weight
+    assert torch.equal(features @ table.T, model(ids))
+
+
+@quick
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=4),
     st.integers(0, 5),
@@ -664,7 +688,7 @@ def test_fused_attention(side):
 def unguarded(monkeypatch):
     "The class as users have it: without the tests' check of shapes."
     for owner in (GPT, gpt.Embedding):
-        for name in ("forward", "place"):
+        for name in ("forward", "features", "place"):
             function = vars(owner).get(name)
             bare = getattr(function, "__wrapped__", function)
             if bare is not None:
@@ -942,6 +966,7 @@ BAD_INPUT = [
     (some_ids(SMALL, 2, 5), ones[:1], ValueError, ["(1, 5)", "(2, 5)"]),
     (some_ids(SMALL, 2, 5), ones[:, :4], ValueError, ["(2, 4)", "(2, 5)"]),
     (some_ids(SMALL, 2, 5), ones[0], ValueError, ["(5,)", "(2, 5)"]),
+    (some_ids(SMALL, 2, 5), ones[None], ValueError, ["(1, 2", "(2, 5, 5)"]),
 ]
 
 

@@ -237,6 +237,18 @@ def test_padding(name, side, transformers, exact_norms, tmp_path):
         assert_near(ours[row, mask[row]], alone, FLOAT64)
 
 
+@pytest.mark.parametrize("name", ["qwen3", "llama, grouped, llama3"])
+def test_texts_in_one_row_do_not_see_each_other(name):
+    config, lengths = CONFIGS[name], [5, 1, 7]
+    model = fresh(config).double()
+    ids = some_ids(config, 1, sum(lengths))
+    which = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
+    together = model(ids, mask=(which[:, None] == which)[None])
+    alone = [model(part) for part in ids.split(lengths, 1)]
+    assert_near(together, torch.cat(alone, 1), FLOAT64)
+    assert model.features(ids).shape == (1, 13, config.n_embd)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_cached_decoding(name, transformers, exact_norms, tmp_path):
     "Ours in pieces, ours whole and theirs with their cache are one."
