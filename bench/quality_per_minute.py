@@ -9,7 +9,8 @@ does nothing else:
 - `avx2`: the preset for ten minutes on what is told to be a processor
   with AVX2 alone, in eager float32;
 - `world`: the preset for ten minutes on the built-in story world, its
-  distance to the floor, and the share of its stories without a fault.
+  distance to the floor, the share of its stories without a fault, and
+  what it pays for the hero's name, beside what the storyteller pays.
 
 The clock runs from the first step to the last; compiling and evaluating
 stand beside it. Results are kept arm by arm.
@@ -28,8 +29,10 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 import torch
+from torch.nn.functional import cross_entropy as torch_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -47,6 +50,7 @@ from llm_from_scratch.presets import PRESETS, pretrain
 from llm_from_scratch.pretraining import TrainConfig, train
 from llm_from_scratch.run_folder import RunFolder
 from llm_from_scratch.stories import StoryWorld
+from llm_from_scratch.tokenization import BPETokenizer
 
 RUNS = ROOT / "runs" / "quality_per_minute.json"
 AVX2 = {
@@ -151,6 +155,9 @@ def graded(folder: Path) -> dict:
     size = sum(len(story.encode()) for story in stories)
     found["floor"] = nats / math.log(2) / size
     model, tokenizer, _ = load_checkpoint(folder, dtype=torch.float32)
+    found["hero"] = naming(model, tokenizer, teller, stories[:SAMPLED])
+    shipped = load_checkpoint(dtype=torch.float32)[:2]
+    found["hero_shipped"] = naming(*shipped, teller, stories[:SAMPLED])
     end = tokenizer.special_tokens[END]
     random = torch.Generator().manual_seed(0)
     options = {"max_tokens": 500, "stop_ids": [end], "generator": random}
@@ -168,6 +175,31 @@ def graded(folder: Path) -> dict:
             **wilson(good),
         }
     return found
+
+
+@torch.no_grad()
+def naming(
+    model: torch.nn.Module,
+    tokenizer: BPETokenizer,
+    teller: StoryWorld,
+    stories: list[str],
+) -> dict:
+    "Mean nats for the hero's name: when it is new, and when it was said."
+    nats = {"first": [], "again": []}
+    for story in stories:
+        hero = teller.parse(story).roles["Hero"]
+        ids = torch.tensor([tokenizer.encode(END + story, "all")])
+        scores, wanted = model(ids[:, :-1])[0], ids[0, 1:]
+        losses = torch_loss(scores, wanted, reduction="none")
+        when = "first"
+        for i, loss in zip(wanted.tolist(), losses.tolist(), strict=True):
+            if tokenizer.decode([i]).strip(' "') == hero:
+                nats[when].append(loss)
+                when = "again"
+    return {
+        "nats": {name: mean(values) for name, values in nats.items()},
+        "times": {name: len(values) for name, values in nats.items()},
+    }
 
 
 def is_faultless(teller: StoryWorld, text: str) -> bool:

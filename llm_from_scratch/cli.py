@@ -67,6 +67,12 @@ def explain(error: Exception) -> tuple[str, int]:
             "not enough memory; take a smaller --preset or --model, another "
             f"--device, or close programs ({text:.150})"
         )
+    elif fails_to_compile(error):
+        text = (
+            "torch.compile failed; if a run was stopped while it compiled, "
+            f"delete {compile_cache()}, which may hold half a file; or set "
+            f"TORCH_COMPILE_DISABLE=1 to go without ({text:.150})"
+        )
     elif not isinstance(error, UserError | ValueError | OSError):
         text = (
             f"{type(error).__name__}: {text}; this should not happen, "
@@ -83,6 +89,22 @@ def lacks_memory(error: Exception) -> bool:
     words = ("out of memory", "can't allocate memory")
     told = any(x in str(error) for x in words)
     return isinstance(error, RuntimeError) and told
+
+
+def fails_to_compile(error: Exception) -> bool:
+    "Whether it comes from torch.compile, not from what is compiled."
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "TorchDynamoException" in names
+
+
+def compile_cache() -> str:
+    "The folder where torch keeps what it compiled."
+    try:
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+        return cache_dir()
+    except ImportError:  # another torch
+        return "the folder torchinductor_* among the temporary files"
 
 
 def show_warning(message: Warning, *_, **__) -> None:

@@ -378,6 +378,21 @@ def test_no_memory(error, capsys, monkeypatch):
         assert part in told
 
 
+def test_what_torch_cannot_compile(capsys, monkeypatch):
+    "As after a run that was killed while it compiled."
+
+    def broken(graph, inputs):
+        raise ImportError("cnuwb.main.so: file too short")
+
+    with pytest.raises(Exception, match="file too short") as caught:
+        torch.compile(torch.sin, backend=broken)(torch.zeros(1))
+    code, told = fail(capsys, monkeypatch, caught.value)
+    assert code == 2
+    for part in ("torch.compile failed", "delete", "torchinductor_"):
+        assert part in told
+    assert "TORCH_COMPILE_DISABLE=1" in told and "file too short" in told
+
+
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError("division"), RuntimeError("no such thing")]
 )
