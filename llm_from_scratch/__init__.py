@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors; at run time see __getattr__
+    from .bands import check_my_run
     from .checkpoint import load_checkpoint as load
     from .data import TokenFile, TokenLoader, write_tokens
     from .files import load_stories
@@ -43,6 +44,7 @@ _HOMES = {  # name → module, or module.name where it is called otherwise
     "TrainConfig": "pretraining",
     "train": "pretraining",
     "pretrain": "presets",
+    "check_my_run": "bands",
     "generate": "generation",
     "stream": "generation",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "TokenLoader",
     "TrainConfig",
     "__version__",
+    "check_my_run",
     "generate",
     "load",
     "load_gpt2",

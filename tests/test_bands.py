@@ -162,3 +162,34 @@ def test_lines_over_the_logarithm(x, value):
     found = interpolate([1, 100], [5.0, 7.0], x)
     assert found == (value if value is None else pytest.approx(value))
     assert interpolate([], [], x) is None
+
+
+def test_the_bands_of_the_package():
+    module.recorded.cache_clear()
+    bands = module.recorded()
+    assert [*bands] == ["TinyStories", "the built-in story world"]
+    for kinds in bands.values():
+        for band in kinds.values():
+            assert band["targets"] == sorted(band["targets"])
+            pairs = [*zip(band["low"], band["high"], strict=True)]
+            assert len(pairs) == len(band["targets"]) >= 2
+            assert all(0.3 < low < high < 3 for low, high in pairs)
+
+
+def test_recorded_runs_fit():
+    "Of other lengths and evaluations than those that made the bands."
+    root = Path(__file__).parents[1] / "runs"
+    coffee = json.loads((root / "pretrain_coffee.json").read_text("utf-8"))
+    minutes = json.loads((root / "quality_per_minute.json").read_text("utf-8"))
+    told = [
+        check_my_run(coffee["history"]),
+        check_my_run(minutes["arms"]["five"]["history"]),
+        check_my_run(
+            minutes["arms"]["world"]["history"],
+            corpus="the built-in story world",
+        ),
+    ]
+    assert all(verdict.fits for verdict in told), told
+    plain = minutes["arms"]["plain"]["history"]
+    at_peak = [row | {"lr": 1} for row in plain]  # its own rate, in truth
+    assert not check_my_run(at_peak).fits
