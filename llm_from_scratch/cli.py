@@ -92,7 +92,7 @@ def lacks_memory(error: Exception) -> bool:
 
 
 def fails_to_compile(error: Exception) -> bool:
-    "Whether it comes from torch.compile, not from what is compiled."
+    "Whether torch.compile gave up; told by name, without importing torch."
     names = {kind.__name__ for kind in type(error).__mro__}
     return "TorchDynamoException" in names
 

@@ -191,5 +191,5 @@ def test_recorded_runs_fit():
     ]
     assert all(verdict.fits for verdict in told), told
     plain = minutes["arms"]["plain"]["history"]
-    at_peak = [row | {"lr": 1} for row in plain]  # its own rate, in truth
+    at_peak = [row | {"lr": 1} for row in plain]  # so that all are compared
     assert not check_my_run(at_peak).fits
