@@ -43,6 +43,12 @@ def add_generate(commands) -> None:
         f"float32 up to {SMALL // 10**6} MB of weights, stored above)",
     )
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="write one function for the whole model first: seconds, then "
+        "each token is faster; for long texts",
+    )
+    parser.add_argument(
         "--count",
         type=whole(1),
         default=1,
@@ -147,7 +153,10 @@ def generate(args: argparse.Namespace) -> None:
         greedy=args.greedy,
     )
     model, tokenizer = load(args)
-    model = Decoder(model)
+    try:
+        model = Decoder(model, compiled=args.compile)
+    except ValueError as error:  # no compiler
+        raise UserError(f"--compile: {error}") from error
     random = torch.Generator()
     first = random.seed() if args.seed is None else args.seed
     for seed in range(first, first + args.count):

@@ -141,13 +141,29 @@ def test_mistakes(capsys, words, parts):
         assert part in err
 
 
+def test_a_compiled_model(capsys, monkeypatch):
+    told = run(capsys, "x", "--greedy", "--max-tokens", "9")
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda f, **o: asked.append(o) or f)
+    monkeypatch.setattr(decoding, "can_compile", lambda device: True)
+    again = run(capsys, "x", "--greedy", "--max-tokens", "9", "--compile")
+    assert again == told
+    assert len(asked) == 1
+    monkeypatch.setattr(decoding, "can_compile", lambda device: False)
+    code, out, err = run(capsys, "x", "--compile")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--compile" in err
+    assert "llmfs doctor" in err
+
+
 @pytest.fixture
 def computed(monkeypatch) -> list[torch.dtype]:
     "How precisely texts were computed."
     seen = []
 
-    def noting(model):
+    def noting(model, *, compiled):
         seen.append({x.dtype for x in model.parameters()})
+        assert not compiled  # unless it is asked for
         return Decoder(model)
 
     monkeypatch.setattr(decoding, "Decoder", noting)

@@ -8,6 +8,8 @@ alone, in pieces as whole.
 
 import itertools
 import math
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -17,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as theirs
 
-from llm_from_scratch import generation
+from llm_from_scratch import decoding, generation
 from llm_from_scratch.decoding import Decoder
+from llm_from_scratch.devices import can_compile
 from llm_from_scratch.files import END
 from llm_from_scratch.generation import (
     Batch,
@@ -632,10 +635,10 @@ DECODED = {
 }
 
 
-@pytest.mark.parametrize("bags", [False, True])
+@pytest.mark.parametrize("way", ["products", "bags", "loops"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("name", DECODED)
-def test_the_decoder_says_what_the_model_says(name, dtype, bags):
+def test_the_decoder_says_what_the_model_says(name, dtype, way, monkeypatch):
     config = DECODED[name]
     if isinstance(config, ModernConfig):
         model = ModernGPT(config, generator=seeded(), zero_init=False)
@@ -645,7 +648,12 @@ def test_the_decoder_says_what_the_model_says(name, dtype, bags):
         for weight in model.parameters():  # norms and biases too
             weight.add_(0.1 * torch.randn(weight.shape, generator=seeded(1)))
     model = model.to(getattr(torch, dtype)).eval()
-    decoder = Decoder(model, bags=bags)
+    if way == "loops":  # what is compiled, without compiling it
+        monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+        monkeypatch.setattr(decoding, "can_compile", lambda device: True)
+        decoder = Decoder(model, compiled=True)
+    else:
+        decoder = Decoder(model, bags=way == "bags")
     ids = torch.randint(61, (1, 24), generator=seeded(2))
     kept, own = model.new_cache(1), decoder.new_cache(1)
     atol = {"float32": 2e-5, "float64": 1e-12, "bfloat16": 0.1}[dtype]
@@ -674,6 +682,44 @@ def test_the_decoder_writes_what_the_model_writes(model, way):
             for x in (model, decoder)
         ]
         assert told[0] == told[1]
+
+
+COMPILE = """
+import torch
+from llm_from_scratch.decoding import Decoder
+from llm_from_scratch.generation import generate
+from llm_from_scratch.modern import ModernConfig, ModernGPT
+
+config = ModernConfig(vocab_size=61, context_len=24, n_layer=1, n_head=4,
+                      n_kv_head=2, n_embd=32)
+model = ModernGPT(config, generator=torch.Generator().manual_seed(0),
+                  zero_init=False)
+fast = Decoder(model, compiled=True)
+for prompt, count in (([5], 40), ([7, 9, 11], 6), ([1, 2], 40)):
+    told = [
+        generate(x, [prompt], max_tokens=count,
+                 generator=torch.Generator().manual_seed(1))
+        for x in (model, fast)
+    ]
+    assert told[0] == told[1], told
+graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+assert graphs == 1, graphs
+"""
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="no compiler here")
+def test_a_compiled_step_is_compiled_once_for_all_lengths():
+    "In a process of its own, so that nothing was compiled before."
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_decoder_says_that_there_is_no_compiler(model, monkeypatch):
+    monkeypatch.setattr(decoding, "can_compile", lambda device: False)
+    with pytest.raises(ValueError, match=r"compiled=True: .*llmfs doctor"):
+        Decoder(model, compiled=True)
 
 
 def test_the_decoder_refuses_other_models():
