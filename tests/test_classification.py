@@ -169,7 +169,7 @@ def test_encode_text_begins_with_the_marker_and_cuts_by_rule(tokenizer):
     [
         (" \n", 9, "end", r"text=' \\n' is empty"),
         ("Hi", 1, "end", "context_len=1 must be at least 2"),
-        ("Hi", 9, "middle", "keep='middle' must be one of"),
+        ("Hi", 9, "middle", "keep=middle must be one of"),
     ],
 )
 def test_encode_text_refuses(tokenizer, text, room, keep, message):
@@ -576,7 +576,7 @@ def test_save_refuses(tokenizer, tmp_path):
     classifier = new_classifier(tokenizer)
     with pytest.raises(ValueError, match=r"temperature=0\.0 must"):
         save_classifier(tmp_path / "c", classifier, tokenizer, temperature=0.0)
-    with pytest.raises(ValueError, match="keep='all' must be one of"):
+    with pytest.raises(ValueError, match="keep=all must be one of"):
         save_classifier(tmp_path / "c", classifier, tokenizer, keep="all")
     assert not (tmp_path / "c").exists()
 
