@@ -302,29 +302,29 @@ def arms() -> dict[str, tuple[Callable, str, int]]:
     for task, (_, _, usual) in TASKS.items():
         curve = (32, 128, 512) if task == "mood" else (1024, 4096)
         for n in curve:
-            found[f"{task} majority {n}"] = by_majority, task, n
-            found[f"{task} tfidf {n}"] = by_words, task, n
-            found[f"{task} probe {n}"] = by_features, task, n
-            found[f"{task} all {n}"] = by_training, task, n
+            found[f"{task}_majority_{n}"] = by_majority, task, n
+            found[f"{task}_tfidf_{n}"] = by_words, task, n
+            found[f"{task}_probe_{n}"] = by_features, task, n
+            found[f"{task}_all_{n}"] = by_training, task, n
             fresh = partial(by_training, fresh=True)
-            found[f"{task} random {n}"] = fresh, task, n
-        found[f"{task} untuned {usual}"] = (
+            found[f"{task}_random_{n}"] = fresh, task, n
+        found[f"{task}_untuned_{usual}"] = (
             by_asking if task == "mood" else by_loss, task, usual)  # fmt: skip
         nearest = partial(by_features, way="nearest")
-        found[f"{task} nearest {usual}"] = nearest, task, usual
+        found[f"{task}_nearest_{usual}"] = nearest, task, usual
     ways = {
         "head": {"blocks": 0},
-        "two blocks": {"blocks": 2},
-        "first token": {"place": "first"},
-        "last column": {"place": "column"},
+        "two_blocks": {"blocks": 2},
+        "first_token": {"place": "first"},
+        "last_column": {"place": "column"},
         "mean": {"place": "mean"},
         "marker": {"marked": True},
-        "rate x3": {"scale": 3.0},
-        "rate /3": {"scale": 1 / 3},
+        "rate_x3": {"scale": 3.0},
+        "rate_third": {"scale": 1 / 3},
     }
     for name, options in ways.items():
         how = partial(by_training, **options)
-        found[f"mood {name} 128"] = how, "mood", 128
+        found[f"mood_{name}_128"] = how, "mood", 128
     return found
 
 
