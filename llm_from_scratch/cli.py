@@ -13,6 +13,7 @@ import warnings
 
 from . import __version__, terminal
 from .cli_data import add_data
+from .cli_finetune import add_finetune
 from .cli_generate import add_generate
 from .cli_options import Parser, UserError, add_command, help_layout
 from .cli_pretrain import add_evaluate, add_pretrain
@@ -131,6 +132,7 @@ def build_parser() -> Parser:
     add_pretrain(commands)
     add_evaluate(commands)
     add_generate(commands)
+    add_finetune(commands)
     return parser
 
 
