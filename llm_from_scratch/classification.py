@@ -62,7 +62,7 @@ def read_labels(
         raise ValueError(f"{path} holds no row with a text and a label")
     return texts, labels
 
-
+# %% ../nbs/12_classification.ipynb #read-rows
 def _read_rows(
     reader: Iterator[list[str]],  # of the module csv
     path: str | Path,  # for messages
@@ -386,7 +386,7 @@ def classifier_tensors(
     tensors.pop("lm_head.weight", None)
     return tensors | {"score.weight": classifier.score.weight.detach()}
 
-
+# %% ../nbs/12_classification.ipynb #save-folder
 def save_classifier(
     folder: str | Path,  # is made
     classifier: Classifier,  # of a `ModernGPT`
@@ -405,17 +405,16 @@ def save_classifier(
     check_range("temperature", temperature, 1e-6, math.inf)
     config = classifier.model.config.to_dict()
     kinds = {"qwen3": "Qwen3", "llama": "Llama"}
-    if config["model_type"] not in kinds:
+    if (kind := config["model_type"]) not in kinds:
         raise TypeError(
-            f"model_type={config['model_type']!r} must be qwen3 or llama: "
-            "no other model can be stored as a classifier"
+            f"model_type={kind!r} must be qwen3 or llama: no other model "
+            "can be stored as a classifier"
         )
-    kind = kinds[config["model_type"]]
-    names = dict(enumerate(classifier.names))
+    numbered = {str(i): name for i, name in enumerate(classifier.names)}
     config |= {
-        "architectures": [f"{kind}ForSequenceClassification"],
-        "id2label": {str(i): name for i, name in names.items()},
-        "label2id": {name: i for i, name in names.items()},
+        "architectures": [f"{kinds[kind]}ForSequenceClassification"],
+        "id2label": numbered,
+        "label2id": {name: int(i) for i, name in numbered.items()},
         "pad_token_id": tokenizer.special_tokens[END],
     }
     own = {"temperature": temperature, "keep": keep}
@@ -423,9 +422,9 @@ def save_classifier(
     with new_folder(folder, overwrite=overwrite) as new:
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (new / "config.json").write_text(text, encoding="utf-8")
-        tensors = classifier_tensors(classifier)
         path = new / "model.safetensors"
-        save_file(tensors, path, metadata={"format": "pt"})
+        told = {"format": "pt"}
+        save_file(classifier_tensors(classifier), path, metadata=told)
         tokenizer.save(new / "tokenizer.json")
     return Path(folder)
 

@@ -7,7 +7,7 @@ SOFT = "#3d4a59"
 
 def draw_result() -> None:
     "From the end of a story to four shares."
-    fig, ax = canvas(4.7, 2.75)
+    fig, ax = canvas(4.75, 2.5)
     words = ["…", "Max", "felt", "relaxed", "and", "warm", "."]
     widths = [0.3, 0.46, 0.44, 0.72, 0.44, 0.58, 0.28]
     x, places = 0.1, []
@@ -33,12 +33,14 @@ def draw_result() -> None:
     shares = (("calm", 0.88), ("happy", 0.06), ("proud", 0.04),
               ("sad", 0.02))  # fmt: skip
     for i, (name, share) in enumerate(shares):
-        top = 2.36 - 0.25 * i
-        ax.text(4.02, top, name, ha="right", va="center", fontsize=9)
+        top = 1.4 - 0.27 * i
+        ax.text(4.06, top, name, ha="right", va="center", fontsize=9)
         bar = {"fill": COLORS["blue"], "edge": "none"}
-        box(ax, 4.07, top - 0.075, 0.56 * share, 0.15, **bar)
-    arrow(ax, (places[-1] + 0.36, y + 0.18), (3.64, y + 0.18),
-          COLORS["orange"])  # fmt: skip
+        box(ax, 4.11, top - 0.08, 0.56 * share, 0.16, **bar)
+    side = places[-1] + 0.35
+    ax.plot([side, 4.15, 4.15], [y + 0.18, y + 0.18, 1.8], lw=1.1, ls="-",
+            marker="", color=COLORS["orange"])  # fmt: skip
+    arrow(ax, (4.15, 1.82), (4.15, 1.58), COLORS["orange"])
     ax.text(0.1, 0.1, "the end of a story", fontsize=9, va="center",
             color=SOFT)  # fmt: skip
     save(fig, "classification_result")
@@ -49,7 +51,7 @@ def draw_padding() -> None:
     fig, ax = canvas(4.7, 1.95)
     rows = (
         ("Ben was sad .", 4, 1.22),
-        ("Max felt relaxed and warm .", 6, 0.62),
+        ("Max felt relaxed and so warm .", 7, 0.62),
     )
     for text, real, y in rows:
         words = [*text.split(), *["pad"] * (7 - real)]
