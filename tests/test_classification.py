@@ -138,7 +138,7 @@ def test_read_labels_wants_utf8(tmp_path):
 
 def test_rows_without_text_or_label_are_counted(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\n ,sad\nOne,\nTwo,calm\n")
-    with pytest.warns(UserWarning, match="2 rows without a text or a label"):
+    with pytest.warns(UserWarning, match="left out 2 of 3 rows"):
         texts, labels = read_labels(path)
     assert (texts, labels) == (["Two"], ["calm"])
 
