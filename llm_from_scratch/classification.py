@@ -53,13 +53,14 @@ def read_labels(
                 labels.append(row[1].strip())
             else:
                 lost += 1
-    if lost:
-        warnings.warn(
-            f"{path}: {lost} rows without a text or a label are left out",
-            stacklevel=2,
-        )
     if not texts:
         raise ValueError(f"{path} holds no row with a text and a label")
+    if lost:
+        warnings.warn(
+            f"{path}: left out {lost} of {lost + len(texts)} rows, which lack "
+            "a text or a label",
+            stacklevel=2,
+        )
     return texts, labels
 
 # %% ../nbs/12_classification.ipynb #read-rows
@@ -122,6 +123,11 @@ def encode_text(
     if not text.strip():
         raise ValueError(f"text={text!r} is empty: there is nothing to judge")
     lost = max(len(ids) - room, 0)
+    if END not in tokenizer.special_tokens:
+        raise ValueError(
+            f"the tokenizer has no special token {END}, with which texts "
+            f"begin; it has {list(tokenizer.special_tokens)}"
+        )
     ids = ids[lost:] if keep == "end" else ids[: len(ids) - lost]
     return [tokenizer.special_tokens[END], *ids], lost
 
@@ -142,10 +148,11 @@ class LabelLoader(TokenLoader):
         **options,  # shuffle, seed, epochs, rank, world_size: see TokenLoader
     ):
         "Raise `ValueError` for unknown labels, empty or unequal lists."
-        if not len(texts) or len(texts) != len(labels or texts):
+        n = len(texts if labels is None else labels)
+        if not len(texts) or len(texts) != n:
             raise ValueError(
-                f"{len(texts)} texts and {len(labels or texts)} labels: give "
-                "as many of both, and at least one"
+                f"{len(texts)} texts and {n} labels: give as many of both, "
+                "and at least one"
             )
         if unknown := sorted({*(labels or ())} - {*names}):
             raise ValueError(

@@ -177,6 +177,12 @@ def test_encode_text_refuses(tokenizer, text, room, keep, message):
         encode_text(tokenizer, text, room, keep=keep)
 
 
+def test_encode_text_needs_the_marker():
+    plain = BPETokenizer.train("a b c", 258)
+    with pytest.raises(ValueError, match=r"no special token <.*it has \[\]"):
+        encode_text(plain, "a", 8)
+
+
 def test_batches_are_padded_at_the_right(tokenizer):
     batches = list(in_order(tokenizer))
     assert [len(ids) for ids, _, _ in batches] == [2, 2, 1]
@@ -208,6 +214,7 @@ def test_labels_may_be_unknown(tokenizer):
     [
         (["sad", "mad", "calm", "bad", "sad"], r"labels=\['bad', 'mad'\]"),
         (["sad"], "5 texts and 1 labels"),
+        ([], "5 texts and 0 labels"),
     ],
 )
 def test_loader_refuses(tokenizer, labels, message):
@@ -326,6 +333,8 @@ def test_gpt2_can_be_a_classifier(tokenizer):
     classifier = Classifier(GPT(GPTConfig(**sizes)), NAMES)
     scores, _ = predict(classifier, in_order(tokenizer))
     assert scores.shape == (5, 3)
+    assert freeze(classifier, 0) == 3 * SIZES["n_embd"]
+    assert freeze(classifier, 1) > freeze(classifier, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
