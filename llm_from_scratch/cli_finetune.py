@@ -34,8 +34,7 @@ def add_classify(commands) -> None:
         commands,
         "classify",
         "let a model say one of several labels for a text",
-        "llmfs finetune classify --data labels.csv --text story "
-        "--label mood\n    --out mood",
+        "llmfs finetune classify --data labels.csv --label mood --out mood",
         classify,
         "The table's first row names the columns. Beside the result stand "
         "the commonest label and a regression on words alone.",
