@@ -34,7 +34,7 @@ def add_classify(commands) -> None:
         commands,
         "classify",
         "let a model say one of several labels for a text",
-        "llmfs finetune classify --data labels.csv --label mood --out mood",
+        "llmfs finetune classify --data labels.csv",
         classify,
         "The table's first row names the columns. Beside the result stand "
         "the commonest label and a regression on words alone.",
@@ -132,9 +132,8 @@ def classify(args: argparse.Namespace) -> None:
     from .finetuning import classify as run
     from .pretraining import NotFinite
 
-    names = ("text", "label", "blocks", "epochs", "lr", "keep", "seed")
-    asked = {name: getattr(args, name) for name in names}
-    asked |= {"model": args.model} if args.model else {}
+    names = ("text", "label", "model", "blocks", "epochs", "lr", "keep")
+    asked = {name: getattr(args, name) for name in (*names, "seed")}
     wish = Wish(data=data, test=test, context_len=args.context, **asked)
     shown = bool(sys.stderr and sys.stderr.isatty())
     try:

@@ -45,7 +45,7 @@ class Wish:
     test: str | Path | None = None  # another; None: a fifth of `data`
     text: str = "text"  # the column to read
     label: str = "label"  # the column to learn
-    model: str | Path = STORYTELLER  # as `load_checkpoint` takes it
+    model: str | Path | None = None  # None: the storyteller
     blocks: int | None = 2  # last ones to train; 0: the head; None: all
     epochs: int = 3  # at least; a small table is seen more often
     lr: float | None = None  # None: what suits `blocks`
@@ -84,12 +84,13 @@ def classify(
         )
     parts = split(wish)
     names = label_names(parts["train"][1])
+    source = STORYTELLER if wish.model is None else wish.model
     model, tokenizer, _ = load_checkpoint(
-        wish.model, dtype=torch.float32, consent=consent
+        source, dtype=torch.float32, consent=consent
     )
     if tokenizer is None or END not in tokenizer.special_tokens:
         raise ValueError(
-            f"model={wish.model} has no tokenizer with the marker {END}, so "
+            f"model={source} has no tokenizer with the marker {END}, so "
             "texts cannot be given to it as in training"
         )
     set_attention(model, attend_fused)
