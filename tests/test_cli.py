@@ -90,7 +90,13 @@ def complaint(capsys):
 @pytest.fixture
 def quick(tmp_path, monkeypatch) -> None:
     "Training takes a second, and the storyteller is a small model."
-    from llm_from_scratch import checkpoint, corpus, judging, presets
+    from llm_from_scratch import (
+        checkpoint,
+        corpus,
+        finetuning,
+        judging,
+        presets,
+    )
     from llm_from_scratch.devices import DevicePlan
     from llm_from_scratch.modern import ModernGPT
 
@@ -103,8 +109,12 @@ def quick(tmp_path, monkeypatch) -> None:
     checkpoint.save_checkpoint(folder, model, own)
     monkeypatch.setattr(corpus, "HELD_OUT", 20)
     monkeypatch.setattr(presets, "PRESETS", {"coffee": small})
-    for module in (checkpoint, judging):
+    for module in (checkpoint, judging, finetuning):
         monkeypatch.setattr(module, "STORYTELLER", folder)
+    monkeypatch.setattr(finetuning, "LEAST", 2)
+    rows = [f"Nr {i} was {('mad', 'glad')[i % 2]},{i % 2}" for i in range(60)]
+    table = "\n".join(["text,label", *rows])
+    Path("labels.csv").write_text(table, encoding="utf-8")
     plan = DevicePlan(device="cpu")
     for module in (presets, judging):
         monkeypatch.setattr(module, "device_plan", lambda *_, **__: plan)
