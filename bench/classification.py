@@ -266,8 +266,8 @@ def by_training(
     kind = Marked if marked else LabelLoader
     options = {"batch_size": BATCH, "context_len": length}
 
-    def load(part: str, n: int, seed: int = 0, **more):
-        texts, labels = examples(task, part, n, seed)
+    def load(part: str, n: int, draw: int = 0, **more):
+        texts, labels = examples(task, part, n, draw)
         if short:
             texts = [" ".join(split_sentences(x)[-2:]) for x in texts]
         return kind(texts, labels, tokenizer, names, **options | more)

@@ -100,7 +100,7 @@ def quick(tmp_path, monkeypatch) -> None:
     from llm_from_scratch.devices import DevicePlan
     from llm_from_scratch.modern import ModernGPT
 
-    sizes = {"n_layer": 1, "n_head": 1, "n_kv_head": 1, "n_embd": 64}
+    sizes = {"n_layer": 2, "n_head": 1, "n_kv_head": 1, "n_embd": 64}
     sizes |= {"vocab_size": 300, "context_len": 64, "window": 32}
     small = presets.Preset(minutes=0.001, stories=60, **sizes)
     model = ModernGPT(small.model_config(300))
