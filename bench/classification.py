@@ -304,7 +304,7 @@ def arms() -> dict[str, tuple[Callable, str, int]]:
     "Name → how, on which task, with how many labels."
     found = {}
     for task, (_, _, usual) in TASKS.items():
-        curve = (32, 128, 512) if task == "mood" else (256, 1024)
+        curve = (32, 128, 512) if task == "mood" else (usual,)
         for n in curve:
             found[f"{task}_majority_{n}"] = by_majority, task, n
             found[f"{task}_tfidf_{n}"] = by_words, task, n
