@@ -81,7 +81,8 @@ def read_dialogs(
     for line, item in _items(text, path):
         where = f"{path}, line {line}"
         try:
-            found.append(check_messages(_as_messages(item), where=where))
+            messages = _as_messages(item, where)
+            found.append(check_messages(messages, where=where))
         except TypeError as error:
             raise ValueError(str(error)) from None
     if not found:
@@ -113,15 +114,15 @@ def _items(text: str, path: str | Path) -> Iterator[tuple[int, object]]:
         yield line, item
 
 
-def _as_messages(item: object) -> object:
+def _as_messages(item: object, where: str) -> object:
     "Alpaca's fields as two messages; what has messages, those."
     if not isinstance(item, dict):
-        raise TypeError(f"must be an object {{…}}, got {item!r:.60}")
+        raise TypeError(f"{where}: must be an object, got {item!r:.60}")
     if "messages" in item:
         return item["messages"]
     if not {"instruction", "output"} <= item.keys():
         raise TypeError(
-            "needs messages, or instruction and output; it has "
+            f"{where}: needs messages, or instruction and output; it has "
             f"{', '.join(map(str, item)) or 'nothing'}"
         )
     parts = [item["instruction"], item.get("input") or ""]

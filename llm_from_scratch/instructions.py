@@ -30,7 +30,6 @@ from .dialogs import Messages, check_messages
 from .files import END
 from llm_from_scratch.generation import (
     Sampling,
-    generate,
     next_tokens,
     whole_characters,
 )
@@ -350,14 +349,18 @@ def answers(
 ) -> list[str]:  # what the assistant says
     "Answer many dialogs together, each up to `STOP`."
     checked = [check_messages(x, last="user") for x in dialogs]
-    found = generate(
+    found = [[] for _ in checked]
+    for drawn in next_tokens(
         model,
         [prompt_ids(tokenizer, messages) for messages in checked],
         max_tokens=max_tokens,
         sampling=sampling,
         stop_ids=_stops(tokenizer),
         generator=generator,
-    )
+        vocab_size=len(tokenizer),
+    ):
+        for row, id in drawn.items():
+            found[row].append(id)
     return [tokenizer.decode(ids).strip() for ids in found]
 
 

@@ -180,7 +180,7 @@ GOOD = '{"instruction": "a", "output": "b"}'
         (f"[\n{GOOD}", "the list has no end ]"),
         (f'{GOOD}\n{{"messages": []}}', "line 2 must be a list of messages"),
         ('{"messages": [{"role": "x", "content": "y"}]}', "role='x'"),
-        (f"{GOOD}\n3", "line 2: must be an object {…}, got 3"),
+        (f"{GOOD}\n3", "line 2: must be an object, got 3"),
         ("[]", "holds no dialog"),
         ("", "holds no dialog"),
     ],
