@@ -14,7 +14,7 @@ from .cli_pretrain import positive
 from .terminal import plural, tell
 
 EXIT = "/exit"
-SEEDS = 1_000_000  # tasks of the story world have seeds from here on
+SEEDS = 20_000_000  # tasks of the story world have seeds from here on
 TASKS = 4000  # of the story world, unless --data names dialogs
 LR = 1e-3  # of AdamW, as in the chapter
 

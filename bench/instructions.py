@@ -1,0 +1,526 @@
+"""What does the storyteller learn from instructions, and what does it lose?
+
+Arms: guesses without a model, an n-gram model, the untuned storyteller
+with examples in its prompt, and tuned ones from three seeds each, with
+and without plain text among the dialogs, with the loss on the question
+too, from fewer tasks, and on the instructions of shared data if they are
+there. Each is asked the same unseen things, and graded by rule. Every arm
+is stored as soon as it is done: `instructions.py` goes on where it was,
+`instructions.py tuned replay` computes those kinds only, and
+`instructions.py --fresh` begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench._common import ROOT, machine, table
+from llm_from_scratch.checkpoint import load_checkpoint
+from llm_from_scratch.data import read_stories, write_tokens
+from llm_from_scratch.devices import device_plan
+from llm_from_scratch.dialogs import read_dialogs
+from llm_from_scratch.files import END, find_tinystories, write_atomic
+from llm_from_scratch.generation import Sampling, generate
+from llm_from_scratch.instructions import (
+    STOP,
+    DialogLoader,
+    EndingJudge,
+    Example,
+    Task,
+    answers,
+    dialog_loss,
+    encode_dialog,
+    encode_text,
+    grade,
+    grow,
+    prompt_ids,
+    question_task,
+    save_chat_model,
+    story_task,
+    wilson,
+)
+from llm_from_scratch.judging import measure
+from llm_from_scratch.pretraining import TrainConfig, train
+from llm_from_scratch.stories import NGram, StoryWorld, ask, unmet
+
+FILE = ROOT / "runs" / "instructions.json"
+SEEDS = [0, 1, 2]
+LEARNED, ASKED = 20_000_000, 30_000_000  # first seeds of the world's tasks
+TASKS, STEPS, ROWS, LR = 4000, 300, 8, 1e-3
+FEW = [250, 1000]  # tasks of the arms that see fewer
+STORIES, QUESTIONS = 200, 200  # asked: wishes; questions of each kind
+SAMPLING = Sampling(temperature=0.7)
+JUDGED = 300  # documents of each text, for bits per byte
+REPLAYED = 0.5  # plain documents for each task
+
+WORLD = StoryWorld()
+JUDGE = EndingJudge.of(WORLD)
+
+
+def tasks(first: int, n: int) -> list[Task]:
+    "Wishes and questions in turns; of these, half about a story it told."
+    return [
+        question_task(WORLD, seed, told=seed % 4 == 1)
+        if seed % 2
+        else story_task(WORLD, seed)
+        for seed in range(first, first + n)
+    ]
+
+
+def asked() -> dict[str, list[Task]]:
+    "What every arm is asked."
+    seeds = range(ASKED, ASKED + STORIES)
+    found = {"story": [story_task(WORLD, seed) for seed in seeds]}
+    for name, told in (("given", False), ("told", True)):
+        seeds = range(ASKED + 10_000, ASKED + 10_000 + QUESTIONS)
+        found[name] = [question_task(WORLD, x, told=told) for x in seeds]
+    return found
+
+
+# ------------------------------------------------------------------ grading
+
+
+def share(hits: list[bool]) -> dict:
+    "Hits, trials and their interval."
+    low, high = wilson(sum(hits), len(hits))
+    rate = sum(hits) / len(hits)
+    return {
+        "hits": sum(hits),
+        "n": len(hits),
+        "share": round(rate, 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+
+
+def judge_all(reply: Callable) -> dict:
+    "Ask everything; `reply` takes a kind and tasks, and gives texts."
+    found = {}
+    for kind, items in asked().items():
+        texts = reply(kind, items)
+        grades = [
+            grade(*pair, JUDGE) for pair in zip(items, texts, strict=True)
+        ]
+        for what in ("words", "end", "length", "all", "right"):
+            hits = [x[what] for x in grades if what in x]
+            if hits:
+                name = kind if what == "right" else what
+                found[name] = share(hits)
+        if kind == "story":
+            pairs = list(zip(items, texts, strict=True))
+            strict = [not unmet(WORLD, t.request, x) for t, x in pairs]
+            found["of_the_world"] = share(strict)
+            some = [
+                word.casefold() in x.casefold()
+                for t, x in pairs
+                for word in t.request.words
+            ]
+            found["single_words"] = share(some)
+            found["samples"] = [
+                {"asked": t.messages[-1]["content"], "answer": x}
+                for t, x in pairs[:4]
+            ]
+            found["mean_words"] = statistics.mean(
+                len(x.split()) for x in texts
+            )
+        else:
+            found[f"{kind}_by_question"] = by_question(items, grades)
+    return found
+
+
+def by_question(items: list[Task], grades: list[dict]) -> dict:
+    "Questions begin with what they ask for."
+    found = defaultdict(list)
+    for task, told in zip(items, grades, strict=True):
+        question = task.messages[-1]["content"].splitlines()[-1]
+        found[" ".join(question.split()[:2])].append(told["right"])
+    return {name: share(hits) for name, hits in sorted(found.items())}
+
+
+# ---------------------------------------------------------------- baselines
+
+
+def constant() -> dict:
+    "Some story of the world, and to each question its commonest answer."
+    common = defaultdict(Counter)
+    for task in tasks(LEARNED, TASKS):
+        if task.request is None:
+            question = task.messages[-1]["content"].splitlines()[-1]
+            common[" ".join(question.split()[:2])][task.answer] += 1
+
+    def reply(kind: str, items: list[Task]) -> list[str]:
+        if kind == "story":
+            first = LEARNED + 10**6
+            return [WORLD.sample(first + i) for i in range(len(items))]
+        lines = [x.messages[-1]["content"].splitlines()[-1] for x in items]
+        keys = [" ".join(x.split()[:2]) for x in lines]
+        return [common[key].most_common(1)[0][0] for key in keys]
+
+    return judge_all(reply)
+
+
+class Babbler:
+    "Draws from an n-gram model without summing over the vocabulary."
+
+    def __init__(self, model: NGram):
+        self.model, self.after = model, defaultdict(list)
+        for gram, n in model.counts.items():
+            left = max(n - 0.75, 0)
+            self.after[gram[:-1]].append((gram[-1], left))
+
+    def draw(self, ids: list[int], rng: random.Random) -> int:
+        "Interpolation is a way to draw: a long context, or the next shorter."
+        padded = [-1] * self.model.n + ids
+        for size in range(self.model.n - 1, -1, -1):
+            context = tuple(padded[len(padded) - size :])
+            total, _ = self.model.contexts.get(context, (0, 0))
+            point = rng.random() * total
+            for symbol, left in self.after.get(context, ()):
+                point -= left
+                if point < 0:
+                    return symbol
+        return rng.randrange(self.model.vocab_size)
+
+
+def ngram(n: int = 5) -> dict:
+    "Counts the same dialogs."
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    _, tokenizer = grow(model, tokenizer)
+    found = [encode_dialog(tokenizer, x.dialog) for x in tasks(LEARNED, TASKS)]
+    babbler = Babbler(NGram(n, len(tokenizer)).fit(x.ids for x in found))
+    stop, rng = tokenizer.special_tokens[STOP], random.Random(0)
+
+    def reply(kind: str, items: list[Task]) -> list[str]:
+        texts = []
+        for task in items:
+            ids, new = prompt_ids(tokenizer, task.messages), []
+            while len(new) < (300 if kind == "story" else 20):
+                new.append(babbler.draw(ids + new, rng))
+                if new[-1] == stop:
+                    new.pop()
+                    break
+            texts.append(tokenizer.decode(new))
+        return texts
+
+    return judge_all(reply)
+
+
+def fewshot() -> dict:
+    "The untuned storyteller, with examples of what is wanted before."
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    plan = device_plan()
+    model = plan.prepare(model)
+    end = tokenizer.special_tokens[END]
+    many = [story_task(WORLD, x) for x in range(LEARNED, LEARNED + 400)]
+    short = sorted(many, key=lambda x: len(tokenizer.encode(x.answer)))[:2]
+
+    def story_prompt(task: Task) -> str:
+        shown = "".join(
+            f"{x.messages[0]['content']}\n{x.answer}\n\n" for x in short
+        )
+        return f"{shown}{task.messages[0]['content']}\n"
+
+    def question_prompt(task: Task) -> str:
+        story, question = last_story(task)
+        told = short[0].answer
+        shown = "\n".join(
+            f"{q}\nThe answer is {a}." for q, a in ask(WORLD.parse(told))
+        )
+        return f"{told}\n{shown}\n\n{story}\n{question}\nThe answer is"
+
+    def reply(kind: str, items: list[Task]) -> list[str]:
+        make = story_prompt if kind == "story" else question_prompt
+        most = 300 if kind == "story" else 12
+        found = []
+        for start in range(0, len(items), 50):
+            texts = [make(task) for task in items[start : start + 50]]
+            ids = [[end, *tokenizer.encode(x)] for x in texts]
+            ids = [x if len(x) < 500 else x[-500:] for x in ids]
+            with plan.activate():
+                new = generate(
+                    model, ids, max_tokens=most, stop_ids={end},
+                    sampling=SAMPLING if kind == "story"
+                    else Sampling(greedy=True),
+                    generator=torch.Generator().manual_seed(0),
+                )  # fmt: skip
+            found += [tokenizer.decode(x) for x in new]
+        if kind == "story":
+            return [x.split("\n\n")[0].strip() for x in found]
+        firsts = [x.split("\n")[0].split(".")[0].strip() for x in found]
+        return [f"The answer is {x}." for x in firsts]
+
+    return judge_all(reply)
+
+
+def last_story(task: Task) -> tuple[str, str]:
+    "The story that a question is about, and the question."
+    *_, last = task.messages
+    if len(task.messages) > 1:
+        return task.messages[1]["content"], last["content"]
+    story, _, question = last["content"].rpartition("\n\n")
+    return story, question
+
+
+# ------------------------------------------------------------------- tuning
+
+
+def texts(side: str, n: int) -> dict[str, list[str]]:
+    "Plain documents: of the world and, if it is here, of TinyStories."
+    first = LEARNED + 2 * 10**6 if side == "train" else 10_000_000
+    found = {"world": [WORLD.sample(x) for x in range(first, first + n)]}
+    if path := find_tinystories(side):
+        stories = read_stories(path)
+        found["tiny"] = list(islice(stories, n))
+    return found
+
+
+def forgetting(model, tokenizer) -> dict:
+    "Bits per byte on both texts held out."
+    found = {}
+    for name, documents in texts("valid", JUDGED).items():
+        with tempfile.TemporaryDirectory() as folder:
+            file = write_tokens(Path(folder) / "t", documents, tokenizer)
+            score = measure(model, file, JUDGED)
+            found[name] = {
+                "bits_per_byte": round(score.bits_per_byte, 4),
+                "margin": round(score.margin, 4),
+            }
+            del file
+    return found
+
+
+def whole(example: Example) -> Example:
+    "Every token a target: the question is learned, too."
+    return Example(example.ids, [*example.ids[1:], example.targets[-1]])
+
+
+def tuned(
+    seed: int, *, n: int = TASKS, replay: bool = False, question: bool = False
+) -> dict:
+    "Tune, ask, and see what was forgotten."
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    model, tokenizer = grow(model, tokenizer)
+    first = LEARNED + 100_000 * seed
+    found = [encode_dialog(tokenizer, x.dialog) for x in tasks(first, n)]
+    if question:
+        found = [whole(x) for x in found]
+    if replay:
+        some = texts("train", round(REPLAYED * n))
+        plain = [x for part in some.values() for x in part]
+        plain = random.Random(seed).sample(plain, round(REPLAYED * n))
+        found += [encode_text(tokenizer, x) for x in plain]
+    rows, seconds, plan = fit(model, found, seed)
+    with plan.activate():
+        result = answer_all(model, tokenizer)
+    result |= {
+        "forgetting": forgetting(model, tokenizer),
+        "loss": [round(row["loss"], 4) for row in rows],
+        "seconds": round(seconds, 1),
+        "examples": len(found),
+    }
+    if folder := os.environ.get("LLMFS_KEEP"):
+        name = f"{'replay' if replay else 'tuned'}_{seed}"
+        folder = Path(folder) / name
+        save_chat_model(folder, model.float(), tokenizer, overwrite=True)
+    return result
+
+
+def fit(model, found: list[Example], seed: int, steps: int | None = None):
+    "Train in place."
+    loader = DialogLoader(found, ROWS, model.config.context_len, seed=seed)
+    config = TrainConfig(steps=steps or STEPS, lr=LR, weight_decay=0.0)
+    plan, start = device_plan(), time.perf_counter()
+    options = {"loss_fn": dialog_loss, "plan": plan, "progress": False}
+    rows = train(model, loader, config, **options)
+    model.eval()
+    return rows, time.perf_counter() - start, plan
+
+
+def answer_all(model, tokenizer) -> dict:
+    "Everything that is asked, in batches."
+
+    def reply(kind: str, items: list[Task]) -> list[str]:
+        found = []
+        for start in range(0, len(items), 50):
+            own = [x.messages for x in items[start : start + 50]]
+            most = 300 if kind == "story" else 20
+            how = SAMPLING if kind == "story" else Sampling(greedy=True)
+            found += answers(
+                model, tokenizer, own, max_tokens=most, sampling=how,
+                generator=torch.Generator().manual_seed(start),
+            )  # fmt: skip
+        return found
+
+    return judge_all(reply)
+
+
+def untuned() -> dict:
+    "What there is to be forgotten, and what growing costs."
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    found = {"before": forgetting(model, tokenizer)}
+    for start in ("mean", "zero", "random"):
+        options = {"start": start, "generator": torch.Generator()}
+        options["generator"].manual_seed(0)
+        found[start] = forgetting(*grow(model, tokenizer, **options))
+    return found
+
+
+def shared(seed: int) -> dict | None:
+    "Instructions that people wrote; nine in ten to learn from."
+    folder = Path(os.environ.get("LLMFS_DATA", "nowhere"))
+    path = folder / "instructions" / "instruction-data.json"
+    if not path.is_file():
+        return None
+    pairs = {json.dumps(x): x for x in read_dialogs(path)}
+    pairs = list(pairs.values())
+    random.Random(seed).shuffle(pairs)
+    held, learned = pairs[: len(pairs) // 10], pairs[len(pairs) // 10 :]
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    model, tokenizer = grow(model, tokenizer)
+    found = [encode_dialog(tokenizer, x) for x in learned]
+    before = {
+        "held_out": loss_of(model, tokenizer, held),
+        "learned": loss_of(model, tokenizer, learned[:100]),
+    }
+    rows, _, _ = fit(model, found, seed, STEPS // 2)
+    after = {
+        "held_out": loss_of(model, tokenizer, held),
+        "learned": loss_of(model, tokenizer, learned[:100]),
+    }
+    result = {"learned": len(learned), "held_out": len(held)}
+    for name, some in (("exact", held), ("exact_learned", learned[:100])):
+        greedy = {"max_tokens": 60, "sampling": Sampling(greedy=True)}
+        said = answers(model, tokenizer, [x[:-1] for x in some], **greedy)
+        right = [x[-1]["content"] for x in some]
+        pairs = list(zip(said, right, strict=True))
+        result[name] = share([a.strip() == b for a, b in pairs])
+        result[f"{name}_samples"] = [
+            {"asked": x[0]["content"], "answer": a, "right": b}
+            for x, (a, b) in zip(some[:6], pairs, strict=False)
+        ]
+    return result | {"before": before, "after": after, "steps": len(rows)}
+
+
+@torch.no_grad()
+def loss_of(model, tokenizer, dialogs: list) -> float:
+    "Nats a token of the answers."
+    model = model.float().eval()
+    found = [encode_dialog(tokenizer, x) for x in dialogs]
+    loader = DialogLoader(found, 8, model.config.context_len, epochs=1)
+    total = count = 0
+    for batch in loader:
+        loss, n = dialog_loss(model, batch)
+        total, count = total + loss.item() * n, count + n
+    return round(total / count, 4)
+
+
+# --------------------------------------------------------------------- arms
+
+
+def arms() -> dict[str, Callable[[], dict | None]]:
+    "A name, kind first, and what computes it."
+    found = {"constant": constant, "untuned": untuned, "fewshot": fewshot}
+    found["ngram"] = ngram
+    for seed in SEEDS:
+        found[f"tuned_{seed}"] = lambda seed=seed: tuned(seed)
+    for seed in SEEDS:
+        found[f"replay_{seed}"] = lambda seed=seed: tuned(seed, replay=True)
+    for seed in SEEDS:
+        found[f"question_{seed}"] = lambda s=seed: tuned(s, question=True)
+    for n in FEW:
+        for seed in SEEDS:
+            call = lambda n=n, s=seed: tuned(s, n=n)  # noqa: E731
+            found[f"few{n}_{seed}"] = call
+    for seed in SEEDS:
+        found[f"shared_{seed}"] = lambda seed=seed: shared(seed)
+    return found
+
+
+def summarize(results: dict) -> dict:
+    "Mean over seeds, and half of a 95 % interval by Student's t."
+    kinds = defaultdict(list)
+    for name, result in results.items():
+        if "_" in name and "words" in result:
+            kinds[name.rpartition("_")[0]].append(result)
+    found = {}
+    for kind, some in kinds.items():
+        names = ("words", "end", "length", "all", "given", "told")
+        names += ("single_words", "of_the_world")
+        rows = {x: [part[x]["share"] for part in some] for x in names}
+        for text in some[0]["forgetting"]:
+            rows[f"bits_{text}"] = [
+                part["forgetting"][text]["bits_per_byte"] for part in some
+            ]
+        found[kind] = {
+            name: {"mean": round(statistics.mean(x), 4), "half": half(x)}
+            for name, x in rows.items()
+        }
+    return found
+
+
+def half(values: list[float]) -> float | None:
+    "Student's t for up to five seeds."
+    n, t = len(values), {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
+    if n not in t:
+        return None
+    return round(t[n] * statistics.stdev(values) / math.sqrt(n), 4)
+
+
+def save(results: dict) -> None:
+    "Write what there is."
+    about = {"tasks": TASKS, "steps": STEPS, "rows": ROWS, "lr": LR}
+    about |= {"asked": STORIES, "questions": QUESTIONS, "judged": JUDGED}
+    about |= {"replayed": REPLAYED, "seeds": SEEDS, "temperature": 0.7}
+    now = datetime.now(UTC).strftime("%Y-%m-%d")
+    content = {"date": now, "machine": machine(), "settings": about}
+    content["machine"]["threads"] = torch.get_num_threads()
+    content |= {"summary": summarize(results), "arms": results}
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_atomic(FILE, text + "\n", overwrite=True)
+
+
+def main() -> None:
+    "All arms that are asked for and not there yet."
+    words = sys.argv[1:]
+    results = {}
+    if FILE.is_file() and "--fresh" not in words:
+        results = json.loads(FILE.read_text("utf-8"))["arms"]
+    kinds = [x for x in words if not x.startswith("--")]
+    for name, call in arms().items():
+        kind = name.rpartition("_")[0] or name
+        if name in results or (kinds and not {kind, name} & {*kinds}):
+            continue
+        start = time.perf_counter()
+        found = call()
+        if found is None:
+            print(f"{name}: skipped, LLMFS_DATA has no instructions")
+            continue
+        results[name] = found
+        save(results)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+    save(results)
+    rows = [("", "words", "end", "length", "all", "given", "told")]
+    for name, result in results.items():
+        if "words" in result:
+            shares = [f"{result[x]['share']:.3f}" for x in rows[0][1:]]
+            rows.append((name, *shares))
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()
