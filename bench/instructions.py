@@ -61,7 +61,7 @@ from llm_from_scratch.stories import NGram, StoryWorld, ask, unmet
 FILE = ROOT / "runs" / "instructions.json"
 SEEDS = [0, 1, 2]
 LEARNED, ASKED = 20_000_000, 30_000_000  # first seeds of the world's tasks
-TASKS, STEPS, ROWS, LR = 4000, 300, 8, 1e-3
+TASKS, STEPS, ROWS, LR = 4000, 300, 8, 3e-4
 FEW = [250, 1000]  # tasks of the arms that see fewer
 STORIES, QUESTIONS = 200, 200  # asked: wishes; questions of each kind
 SAMPLING = Sampling(temperature=0.7)

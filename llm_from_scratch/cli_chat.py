@@ -16,7 +16,7 @@ from .terminal import plural, tell
 EXIT = "/exit"
 SEEDS = 20_000_000  # tasks of the story world have seeds from here on
 TASKS = 4000  # of the story world, unless --data names dialogs
-LR = 1e-3  # of AdamW, as in the chapter
+LR = 3e-4  # of AdamW, as in the chapter
 
 
 def add_instruct(commands) -> None:
