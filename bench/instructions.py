@@ -30,6 +30,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench._common import ROOT, machine, table
+from llm_from_scratch.chat_files import save_chat_model
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.data import read_stories, write_tokens
 from llm_from_scratch.devices import device_plan
@@ -50,9 +51,9 @@ from llm_from_scratch.instructions import (
     grow,
     prompt_ids,
     question_task,
-    save_chat_model,
     story_task,
     wilson,
+    word_task,
 )
 from llm_from_scratch.judging import measure
 from llm_from_scratch.pretraining import TrainConfig, train
@@ -65,27 +66,39 @@ TASKS, STEPS, ROWS, LR = 4000, 300, 8, 3e-4
 FEW = [250, 1000]  # tasks of the arms that see fewer
 STORIES, QUESTIONS = 200, 200  # asked: wishes; questions of each kind
 SAMPLING = Sampling(temperature=0.7)
+TOLD = ("story", "tiny")  # kinds whose answers are stories
 JUDGED = 300  # documents of each text, for bits per byte
 REPLAYED = 0.5  # plain documents for each task
 
 WORLD = StoryWorld()
+TINY = {  # stories of each side; none, if TinyStories are not here
+    side: list(islice(read_stories(path), 12_000)) if path else []
+    for side, path in ((x, find_tinystories(x)) for x in ("train", "valid"))
+}
 JUDGE = EndingJudge.of(WORLD)
 
 
 def tasks(first: int, n: int) -> list[Task]:
-    "Wishes and questions in turns; of these, half about a story it told."
-    return [
-        question_task(WORLD, seed, told=seed % 4 == 1)
-        if seed % 2
-        else story_task(WORLD, seed)
-        for seed in range(first, first + n)
-    ]
+    "Wishes and questions in turns; of wishes, half are for TinyStories."
+    found = []
+    for seed in range(first, first + n):
+        if seed % 2:
+            found.append(question_task(WORLD, seed, told=seed % 4 == 1))
+        elif seed % 4 and TINY["train"]:
+            story = TINY["train"][7919 * seed % len(TINY["train"])]
+            found.append(word_task(story, random.Random(seed)))
+        else:
+            found.append(story_task(WORLD, seed))
+    return found
 
 
 def asked() -> dict[str, list[Task]]:
     "What every arm is asked."
     seeds = range(ASKED, ASKED + STORIES)
     found = {"story": [story_task(WORLD, seed) for seed in seeds]}
+    if TINY["valid"]:
+        some = TINY["valid"][JUDGED : JUDGED + STORIES]
+        found["tiny"] = [word_task(x, random.Random(0)) for x in some]
     for name, told in (("given", False), ("told", True)):
         seeds = range(ASKED + 10_000, ASKED + 10_000 + QUESTIONS)
         found[name] = [question_task(WORLD, x, told=told) for x in seeds]
@@ -120,6 +133,7 @@ def judge_all(reply: Callable) -> dict:
             hits = [x[what] for x in grades if what in x]
             if hits:
                 name = kind if what == "right" else what
+                name = f"tiny_{what}" if kind == "tiny" else name
                 found[name] = share(hits)
         if kind == "story":
             pairs = list(zip(items, texts, strict=True))
@@ -138,7 +152,7 @@ def judge_all(reply: Callable) -> dict:
             found["mean_words"] = statistics.mean(
                 len(x.split()) for x in texts
             )
-        else:
+        elif kind != "tiny":
             found[f"{kind}_by_question"] = by_question(items, grades)
     return found
 
@@ -164,6 +178,8 @@ def constant() -> dict:
             common[" ".join(question.split()[:2])][task.answer] += 1
 
     def reply(kind: str, items: list[Task]) -> list[str]:
+        if kind == "tiny":
+            return TINY["train"][: len(items)]
         if kind == "story":
             first = LEARNED + 10**6
             return [WORLD.sample(first + i) for i in range(len(items))]
@@ -209,7 +225,7 @@ def ngram(n: int = 5) -> dict:
         texts = []
         for task in items:
             ids, new = prompt_ids(tokenizer, task.messages), []
-            while len(new) < (300 if kind == "story" else 20):
+            while len(new) < (300 if kind in TOLD else 20):
                 new.append(babbler.draw(ids + new, rng))
                 if new[-1] == stop:
                     new.pop()
@@ -228,10 +244,15 @@ def fewshot() -> dict:
     end = tokenizer.special_tokens[END]
     many = [story_task(WORLD, x) for x in range(LEARNED, LEARNED + 400)]
     short = sorted(many, key=lambda x: len(tokenizer.encode(x.answer)))[:2]
+    tales = [" ".join(x.split()) for x in TINY["train"][:400]]
+    tales = [x for x in tales if len(tokenizer.encode(x)) > 80]
+    tales = sorted(tales, key=lambda x: len(tokenizer.encode(x)))[:2]
+    tales = [word_task(x, random.Random(0)) for x in tales]
 
     def story_prompt(task: Task) -> str:
         shown = "".join(
-            f"{x.messages[0]['content']}\n{x.answer}\n\n" for x in short
+            f"{x.messages[0]['content']}\n{x.answer}\n\n"
+            for x in (tales if task.begin else short)
         )
         return f"{shown}{task.messages[0]['content']}\n"
 
@@ -244,8 +265,8 @@ def fewshot() -> dict:
         return f"{told}\n{shown}\n\n{story}\n{question}\nThe answer is"
 
     def reply(kind: str, items: list[Task]) -> list[str]:
-        make = story_prompt if kind == "story" else question_prompt
-        most = 300 if kind == "story" else 12
+        make = story_prompt if kind in TOLD else question_prompt
+        most = 300 if kind in TOLD else 12
         found = []
         for start in range(0, len(items), 50):
             texts = [make(task) for task in items[start : start + 50]]
@@ -254,12 +275,12 @@ def fewshot() -> dict:
             with plan.activate():
                 new = generate(
                     model, ids, max_tokens=most, stop_ids={end},
-                    sampling=SAMPLING if kind == "story"
+                    sampling=SAMPLING if kind in TOLD
                     else Sampling(greedy=True),
                     generator=torch.Generator().manual_seed(0),
                 )  # fmt: skip
             found += [tokenizer.decode(x) for x in new]
-        if kind == "story":
+        if kind in TOLD:
             return [x.split("\n\n")[0].strip() for x in found]
         firsts = [x.split("\n")[0].split(".")[0].strip() for x in found]
         return [f"The answer is {x}." for x in firsts]
@@ -358,8 +379,8 @@ def answer_all(model, tokenizer) -> dict:
         found = []
         for start in range(0, len(items), 50):
             own = [x.messages for x in items[start : start + 50]]
-            most = 300 if kind == "story" else 20
-            how = SAMPLING if kind == "story" else Sampling(greedy=True)
+            most = 300 if kind in TOLD else 20
+            how = SAMPLING if kind in TOLD else Sampling(greedy=True)
             found += answers(
                 model, tokenizer, own, max_tokens=most, sampling=how,
                 generator=torch.Generator().manual_seed(start),
@@ -461,6 +482,7 @@ def summarize(results: dict) -> dict:
     for kind, some in kinds.items():
         names = ("words", "end", "length", "all", "given", "told")
         names += ("single_words", "of_the_world")
+        names += tuple(x for x in some[0] if x.startswith("tiny_"))
         rows = {x: [part[x]["share"] for part in some] for x in names}
         for text in some[0]["forgetting"]:
             rows[f"bits_{text}"] = [

@@ -96,8 +96,9 @@ def instruct(args: argparse.Namespace) -> None:
     dialogs = read_dialogs(args.data) if args.data else None
     args.dtype = "float32"
     model, tokenizer = load(args)
+    from .chat_files import save_chat_model
     from .devices import device_plan
-    from .instructions import dialog_loss, grow, save_chat_model
+    from .instructions import dialog_loss, grow
     from .pretraining import TrainConfig, train
 
     model, tokenizer = grow(model, tokenizer)

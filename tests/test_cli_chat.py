@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from llm_from_scratch import cli_chat
+from llm_from_scratch.chat_files import save_chat_model
 from llm_from_scratch.checkpoint import load_checkpoint, save_checkpoint
 from llm_from_scratch.cli_options import Parser, UserError
 from llm_from_scratch.files import END
 from llm_from_scratch.generation import Sampling
-from llm_from_scratch.instructions import answers, grow, save_chat_model
+from llm_from_scratch.instructions import answers, grow
 from llm_from_scratch.modern import ModernConfig, ModernGPT
 from llm_from_scratch.tokenization import BPETokenizer
 

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_from_scratch import instructions
+from llm_from_scratch.chat_files import save_chat_model
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.dialogs import check_messages, read_dialogs
 from llm_from_scratch.files import END
@@ -44,9 +45,10 @@ from llm_from_scratch.instructions import (
     prompt_ids,
     question_task,
     render,
-    save_chat_model,
+    special_id,
     story_task,
     wilson,
+    word_task,
 )
 from llm_from_scratch.modern import ModernConfig, ModernGPT
 from llm_from_scratch.pretraining import TrainConfig, cross_entropy, train
@@ -265,6 +267,9 @@ def test_tokenizer_without_markers_is_told(plain):
         encode_dialog(plain, said("a", "b"))
     with pytest.raises(ValueError, match="give it to grow first"):
         prompt_ids(plain, said("a"))
+    with pytest.raises(ValueError, match="has no X, only"):
+        special_id(plain, "X")
+    assert special_id(plain, END) == 279
 
 
 # ----------------------------------------------------------------- targets
@@ -498,9 +503,14 @@ def test_every_epoch_has_all_in_another_order():
         assert sorted(chain.from_iterable(rows)) == list(range(20))
     other = DialogLoader(examples(20), 2, 64, seed=1)
     assert other.rows(0) != first
-    assert 0 <= loader.waste() < 0.5
-    apart = DialogLoader(examples(20), 20, 64, packed=False)
-    assert apart.waste() > loader.waste()
+
+
+def test_packing_saves_places():
+    packed = DialogLoader(examples(20), 20, 64, epochs=1)
+    apart = DialogLoader(examples(20), 20, 64, epochs=1, packed=False)
+    sizes = [sum(x[0].numel() for x in loader) for loader in (packed, apart)]
+    real = sum(len(x.ids) for x in packed.examples)
+    assert real <= sizes[0] < 0.7 * sizes[1]
 
 
 @pytest.mark.parametrize(
@@ -645,6 +655,18 @@ def test_the_same_seed_gives_the_same_task(world):
     assert story_task(world, 7) == story_task(world, 7)
     assert question_task(world, 7) != question_task(world, 8)
     assert isinstance(story_task(world, 7), Task)
+
+
+def test_words_and_a_beginning_are_graded(judge):
+    story = "Ben saw a yellow butterfly. It flew over the garden wall."
+    task = word_task(story, random.Random(1))
+    assert len(task.request.words) == 3 and task.begin == story[:27]
+    assert task.messages[0]["content"].endswith(f"It begins: {task.begin}")
+    wanted = {"words": True, "begin": True, "all": True}
+    assert grade(task, story, judge) == wanted
+    found = grade(task, story[28:], judge)
+    assert not found["begin"] and not found["all"]
+    assert word_task("Hi", random.Random(1)).begin == "Hi"
 
 
 def test_judge_knows_endings_that_it_never_saw(world, judge):
