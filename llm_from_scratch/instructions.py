@@ -157,17 +157,14 @@ def encode_dialog(
     """
     messages = check_messages(messages)
     ids, counted = [], []
-    for i, message in enumerate(messages):
-        answer = message["role"] == "assistant"
-        if answer:  # exactly what stands there when one is asked for
-            head = prompt_ids(tokenizer, messages[:i])[len(ids) :]
-        else:
-            head = [special_id(tokenizer, START)]
-            head += tokenizer.encode(f"{message['role']}\n")
+    for message in messages:
+        head = [special_id(tokenizer, START)]
+        head += tokenizer.encode(f"{message['role']}\n")
         body = tokenizer.encode(message["content"])
         body.append(special_id(tokenizer, STOP))
         rest = tokenizer.encode("\n")
         ids += head + body + rest
+        answer = message["role"] == "assistant"
         counted += [False] * len(head) + [answer] * len(body)
         counted += [False] * len(rest)
     pairs = zip(ids[1:], counted[1:], strict=True)
@@ -218,7 +215,6 @@ class DialogLoader:
         packed: bool = True,  # False: one example a row
         seed: int = 0,  # of the orders
         epochs: int | None = None,  # None: without end
-        pad_id: int = 0,  # where nothing is; is never predicted
     ):
         """Examples longer than a row are left out: `dropped` counts them.
 
@@ -238,8 +234,7 @@ class DialogLoader:
         for i, x in enumerate(self.examples):
             if len(x.ids) != len(x.targets) or max(x.targets) < 0:
                 raise ValueError(f"example {i} has no target: {x!r:.80}")
-        self.context_len, self.pad_id = context_len, pad_id
-        self.epochs = epochs
+        self.context_len, self.epochs = context_len, epochs
         text = json.dumps(self.examples).encode()
         self.settings = {"examples": hashlib.sha256(text).hexdigest()[:16]}
         self.settings |= {"batch_size": batch_size, "packed": packed}
@@ -287,7 +282,7 @@ class DialogLoader:
         "Lay rows side by side; True in the mask: in the same example."
         parts = [[self.examples[i] for i in row] for row in rows]
         T = max(sum(len(x.ids) for x in row) for row in parts)
-        ids = torch.full((len(rows), T), self.pad_id)
+        ids = torch.zeros(len(rows), T, dtype=torch.long)
         targets, owner = torch.full_like(ids, -100), torch.full_like(ids, -1)
         for b, row in enumerate(parts):
             at = 0
@@ -426,14 +421,12 @@ class EndingJudge:
         story: str,  # any text
     ) -> str:  # the likeliest ending
         "Judge an ending; some ending is always found."
-        pairs = self.pairs(story) & self.known
-
-        def score(ending: str) -> float:
-            own, n = self.counts[ending], self.totals[ending]
+        pairs, scores = self.pairs(story) & self.known, {}
+        for ending, n in self.totals.items():
+            own = self.counts[ending]
             votes = (math.log((own[x] + 0.05) / (n + 0.1)) for x in pairs)
-            return math.log(n) + sum(votes)
-
-        return max(self.counts, key=score)
+            scores[ending] = math.log(n) + sum(votes)
+        return max(scores, key=scores.get)
 
     @classmethod
     def of(
@@ -478,10 +471,9 @@ def wilson(
     if not 0 <= hits <= n or not n:
         raise ValueError(f"hits={hits} of n={n} make no share")
     z, p = 1.96, hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2) * z
-    half /= 1 + z * z / n
-    return max(0.0, middle - half), min(1.0, middle + half)
+    half = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    low, high = p + z * z / (2 * n) - half, p + z * z / (2 * n) + half
+    return max(0.0, low / (1 + z * z / n)), min(1.0, high / (1 + z * z / n))
 
 # %% ../nbs/13_instructions.ipynb #answers
 def answers(
@@ -501,7 +493,7 @@ def answers(
         [prompt_ids(tokenizer, messages) for messages in checked],
         max_tokens=max_tokens,
         sampling=sampling,
-        stop_ids=_stops(tokenizer),
+        stop_ids=set(tokenizer.special_tokens.values()),
         generator=generator,
         vocab_size=len(tokenizer),
     ):
@@ -510,12 +502,6 @@ def answers(
     return [tokenizer.decode(ids).strip() for ids in found]
 
 # %% ../nbs/13_instructions.ipynb #answer
-def _stops(tokenizer: BPETokenizer) -> set[int]:
-    "All markers: none of them is part of an answer."
-    special_id(tokenizer, STOP)
-    return set(tokenizer.special_tokens.values())
-
-
 def answer(
     model: nn.Module,  # ids, cache, mask → scores
     tokenizer: BPETokenizer,  # with `START` and `STOP`
@@ -532,7 +518,7 @@ def answer(
         [prompt_ids(tokenizer, messages)],
         max_tokens=max_tokens,
         sampling=sampling,
-        stop_ids=_stops(tokenizer),
+        stop_ids=set(tokenizer.special_tokens.values()),
         generator=generator,
         vocab_size=len(tokenizer),
     )
