@@ -368,11 +368,9 @@ def question_task(
     "Ask one of the questions that a reader of a story can answer."
     task, rng = story_task(world, seed), random.Random(seed)
     question, right = rng.choice(ask(world.parse(task.answer)))
-    if told:
-        messages = [*task.dialog, {"role": "user", "content": question}]
-    else:
-        asked = f"{task.answer}\n\n{question}"
-        messages = [{"role": "user", "content": asked}]
+    before = task.dialog if told else []
+    asked = question if told else f"{task.answer}\n\n{question}"
+    messages = [*before, {"role": "user", "content": asked}]
     return Task(messages, f"The answer is {right}.")
 
 # %% ../nbs/13_instructions.ipynb #word-task
