@@ -65,6 +65,7 @@ SEEDS = [0, 1, 2]
 LEARNED, ASKED = 20_000_000, 30_000_000  # first seeds of the world's tasks
 TASKS, STEPS, ROWS, LR = 4000, 300, 8, 3e-4
 FEW = [250, 1000]  # tasks of the arms that see fewer
+RATES = [1e-4, 1e-3]  # beside LR, one seed each: is LR near the best?
 STORIES, QUESTIONS = 200, 200  # asked: wishes; questions of each kind
 SAMPLING = Sampling(temperature=0.7)
 SMOKE = "--smoke" in sys.argv
@@ -336,7 +337,12 @@ def whole(example: Example) -> Example:
 
 
 def tuned(
-    seed: int, *, n: int = TASKS, replay: bool = False, question: bool = False
+    seed: int,
+    *,
+    n: int = TASKS,
+    replay: bool = False,
+    question: bool = False,
+    lr: float = LR,
 ) -> dict:
     "Tune, ask, and see what was forgotten."
     model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
@@ -350,7 +356,7 @@ def tuned(
         plain = [x for part in some.values() for x in part]
         plain = random.Random(seed).sample(plain, round(REPLAYED * n))
         found += [encode_text(tokenizer, x) for x in plain]
-    rows, seconds, plan = fit(model, found, seed)
+    rows, seconds, plan = fit(model, found, seed, lr=lr)
     with plan.activate():
         result = answer_all(model, tokenizer)
     result |= {
@@ -366,10 +372,10 @@ def tuned(
     return result
 
 
-def fit(model, found: list[Example], seed: int, steps: int | None = None):
+def fit(model, found: list, seed: int, steps: int = STEPS, lr: float = LR):
     "Train in place."
     loader = DialogLoader(found, ROWS, model.config.context_len, seed=seed)
-    config = TrainConfig(steps=steps or STEPS, lr=LR, weight_decay=0.0)
+    config = TrainConfig(steps=steps, lr=lr, weight_decay=0.0)
     plan, start = device_plan(), time.perf_counter()
     options = {"loss_fn": dialog_loss, "plan": plan, "progress": False}
     rows = train(model, loader, config, **options)
@@ -468,6 +474,8 @@ def arms() -> dict[str, Callable[[], dict | None]]:
         found[f"replay_{seed}"] = lambda seed=seed: tuned(seed, replay=True)
     for seed in SEEDS:
         found[f"question_{seed}"] = lambda s=seed: tuned(s, question=True)
+    for rate in RATES:
+        found[f"lr{rate:g}_0"] = lambda rate=rate: tuned(0, lr=rate)
     for n in FEW:
         for seed in SEEDS:
             call = lambda n=n, s=seed: tuned(s, n=n)  # noqa: E731
