@@ -25,6 +25,7 @@ from llm_from_scratch.files import END
 from llm_from_scratch.generation import Sampling
 from llm_from_scratch.gpt import GPT, GPTConfig
 from llm_from_scratch.instructions import (
+    LIKE,
     LONG,
     SHORT,
     START,
@@ -342,14 +343,17 @@ def test_mean_rows_can_take_little(plain):
 
 
 def test_ways_to_begin(plain):
-    model = make(plain)
-    zero = grow(model, plain, start="zero")[0].token_embedding.weight
-    assert (zero[280:] == 0).all()
-    new = grow(model, plain, start="random", generator=seeded(1))[0]
-    rows = new.token_embedding.weight[280:]
-    assert 0.5 < rows.std() / model.token_embedding.weight.std() < 2
-    with pytest.raises(ValueError, match="start='best' must be 'mean'"):
-        grow(model, plain, start="best")
+    "The end of an answer begins as the end of a text, unless told else."
+    model = make(plain, tied=False)
+    old = model.token_embedding.weight, model.head.weight
+    assert LIKE == {STOP: END}
+    new, _ = grow(model, plain)
+    for a, b in zip(old, (new.token_embedding, new.head), strict=True):
+        torch.testing.assert_close(b.weight[280], a.mean(0))
+        assert torch.equal(b.weight[281], a[279])
+    new, _ = grow(model, plain, like={})
+    for a, b in zip(old, (new.token_embedding, new.head), strict=True):
+        torch.testing.assert_close(b.weight[281], a.mean(0))
 
 
 def test_growing_twice_changes_nothing(chat):
@@ -366,6 +370,8 @@ def test_spare_rows_are_used(plain):
     model = make(plain, vocab_size=320)
     grown, tokenizer = grow(model, plain)
     assert (len(tokenizer), grown.config.vocab_size) == (282, 320)
+    rows = grown.token_embedding.weight
+    assert torch.equal(rows[281], rows[279])
 
 
 def test_growing_keeps_the_dtype(plain):
