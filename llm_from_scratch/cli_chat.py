@@ -17,6 +17,13 @@ EXIT = "/exit"
 SEEDS = 20_000_000  # tasks of the story world have seeds from here on
 TASKS = 4000  # of the story world, unless --data names dialogs
 LR = 3e-4  # of AdamW, as in the chapter
+CARD = """# A model that was taught to answer
+
+Tuned with `llmfs finetune instruct`: {steps} steps on {examples} examples
+from {dialogs}, seed {seed}. Base: {base}. It answers in the form of what
+it was tuned on, and knows no more than its base did. Talk to it with
+`llmfs chat --model` and this folder.
+"""
 
 
 def add_instruct(commands) -> None:
@@ -116,8 +123,10 @@ def instruct(args: argparse.Namespace) -> None:
     options = {"plan": device_plan(), "progress": shown}
     rows = train(model, loader, config, loss_fn=dialog_loss, **options)
     told = {"steps": len(rows), "loss": rows[-1]["loss"], "seed": args.seed}
-    told |= {"dialogs": args.data or "story world", "base": args.model}
+    base = args.model or "the storyteller"
+    told |= {"dialogs": args.data or "the story world", "base": base}
     more = {"meta": {"instructed": told}, "overwrite": args.overwrite}
+    more["card"] = CARD.format(**told, examples=len(loader.examples))
     save_chat_model(args.out, model.float(), tokenizer, **more)
     few = rows[-20:]
     loss = sum(row["loss"] for row in few) / len(few)

@@ -11,7 +11,7 @@ from llm_from_scratch import cli_chat
 from llm_from_scratch.chat_files import save_chat_model
 from llm_from_scratch.checkpoint import load_checkpoint, save_checkpoint
 from llm_from_scratch.cli_options import Parser, UserError
-from llm_from_scratch.files import END
+from llm_from_scratch.files import END, read_text
 from llm_from_scratch.generation import Sampling
 from llm_from_scratch.instructions import answers, grow
 from llm_from_scratch.modern import ModernConfig, ModernGPT
@@ -128,6 +128,9 @@ def test_instruct_saves_what_chat_reads(monkeypatch, capsys):
     assert "llmfs chat --model new" in out
     meta = load_checkpoint("new")[2]["instructed"]
     assert meta["dialogs"] == "d.jsonl" and meta["steps"] == 40
+    card = read_text("new/model_card.md")
+    assert "40 steps on 4 examples\nfrom d.jsonl" in card
+    assert "Base: plain" in card
     monkeypatch.setattr(sys, "stdin", io.StringIO("Who lost the ball?\n"))
     run("chat", "--model", "new", "--greedy")
     assert capsys.readouterr().out.strip() == "Lily."
