@@ -3,7 +3,7 @@
 Arms: guesses without a model, an n-gram model, the untuned storyteller
 with examples in its prompt, and tuned ones from three seeds each, with
 and without plain text among the dialogs, with the loss on the question
-too, from fewer tasks, and on the instructions of shared data if they are
+too, with both new rows at the mean, from fewer tasks, and on the instructions of shared data if they are
 there. Each is asked the same unseen things, and graded by rule. Every arm
 is stored as soon as it is done: `instructions.py` goes on where it was,
 `instructions.py tuned replay` computes those kinds only, and
@@ -39,6 +39,7 @@ from llm_from_scratch.dialogs import read_dialogs
 from llm_from_scratch.files import END, find_tinystories, write_atomic
 from llm_from_scratch.generation import Sampling, generate
 from llm_from_scratch.instructions import (
+    LIKE,
     STOP,
     DialogLoader,
     EndingJudge,
@@ -343,10 +344,11 @@ def tuned(
     replay: bool = False,
     question: bool = False,
     lr: float = LR,
+    like: bool = True,
 ) -> dict:
     "Tune, ask, and see what was forgotten."
     model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
-    model, tokenizer = grow(model, tokenizer)
+    model, tokenizer = grow(model, tokenizer, like=LIKE if like else {})
     first = LEARNED + 100_000 * seed
     found = [encode_dialog(tokenizer, x.dialog) for x in tasks(first, n)]
     if question:
@@ -481,6 +483,8 @@ def arms() -> dict[str, Callable[[], dict | None]]:
         found[f"replay_{seed}"] = lambda seed=seed: tuned(seed, replay=True)
     for seed in SEEDS:
         found[f"question_{seed}"] = lambda s=seed: tuned(s, question=True)
+    for seed in SEEDS:
+        found[f"meanstart_{seed}"] = lambda s=seed: tuned(s, like=False)
     for rate in RATES:
         found[f"lr{rate:g}_0"] = lambda rate=rate: tuned(0, lr=rate)
     for n in FEW:
