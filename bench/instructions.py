@@ -1,11 +1,12 @@
 """What does the storyteller learn from instructions, and what does it lose?
 
 Arms: guesses without a model, an n-gram model, the untuned storyteller
-with examples in its prompt, and tuned ones from three seeds each, with
+with examples in its prompt, and tuned ones from three seeds each: with
 and without plain text among the dialogs, with the loss on the question
-too, with both new rows at the mean, from fewer tasks, and on the instructions of shared data if they are
-there. Each is asked the same unseen things, and graded by rule. Every arm
-is stored as soon as it is done: `instructions.py` goes on where it was,
+too, with both new rows at the mean, from fewer tasks, and on the
+instructions of shared data if they are there. Each is asked the same
+unseen things, and graded by rule. Every arm is stored as soon as it is
+done: `instructions.py` goes on where it was,
 `instructions.py tuned replay` computes those kinds only, and
 `instructions.py --fresh` begins anew. `--smoke` computes every arm in a
 minute, far too small, and writes nothing.
