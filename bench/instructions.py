@@ -1,10 +1,9 @@
 """What does the storyteller learn from instructions, and what does it lose?
 
 Arms: guesses without a model, an n-gram model, the untuned storyteller
-with examples in its prompt, and tuned ones from three seeds each: with
-and without plain text among the dialogs, with the loss on the question
-too, with both new rows at the mean, from fewer tasks, and on the
-instructions of shared data if they are there. Each is asked the same
+with examples in its prompt, and tuned ones from three seeds each, with
+and without plain text among the dialogs; and some that were tuned on the
+instructions of shared data, if they are there. Each is asked the same
 unseen things, and graded by rule. Every arm is stored as soon as it is
 done: `instructions.py` goes on where it was,
 `instructions.py tuned replay` computes those kinds only, and
@@ -18,6 +17,7 @@ import json
 import math
 import os
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -25,10 +25,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench._common import ROOT, machine, table
@@ -40,7 +42,6 @@ from llm_from_scratch.dialogs import read_dialogs
 from llm_from_scratch.files import END, find_tinystories, write_atomic
 from llm_from_scratch.generation import Sampling, generate
 from llm_from_scratch.instructions import (
-    LIKE,
     STOP,
     DialogLoader,
     EndingJudge,
@@ -59,24 +60,31 @@ from llm_from_scratch.instructions import (
     word_task,
 )
 from llm_from_scratch.judging import measure
+from llm_from_scratch.modern import muon_and_adamw
 from llm_from_scratch.pretraining import TrainConfig, train
-from llm_from_scratch.stories import NGram, StoryWorld, ask, unmet
+from llm_from_scratch.stories import (
+    NGram,
+    Request,
+    StoryWorld,
+    ask,
+    unmet,
+)
 
 FILE = ROOT / "runs" / "instructions.json"
 SEEDS = [0, 1, 2]
 LEARNED, ASKED = 20_000_000, 30_000_000  # first seeds of the world's tasks
-TASKS, STEPS, ROWS, LR = 4000, 300, 8, 3e-4
-FEW = [250, 1000]  # tasks of the arms that see fewer
-RATES = [1e-4, 1e-3]  # beside LR, one seed each: is LR near the best?
-STORIES, QUESTIONS = 200, 200  # asked: wishes; questions of each kind
+TASKS, STEPS, ROWS = 3000, 200, 8  # dialogs, steps, packed rows a step
+MUON, ADAMW, WARMUP = 5e-3, 1e-3, 10  # half of pretraining's, or less
+EVERY, SEEN = 20, 64  # steps between looks at the loss; unseen dialogs
+STORIES, QUESTIONS = 100, 100  # asked: wishes; questions of each kind
+JUDGED = 150  # documents of each text, for bits per byte
+REPLAYED = 0.5  # plain documents for each dialog
 SAMPLING = Sampling(temperature=0.7)
 SMOKE = "--smoke" in sys.argv
 if SMOKE:
-    TASKS, STEPS, ROWS, FEW, SEEDS = 8, 2, 2, [4], [0, 1]
-    STORIES, QUESTIONS, JUDGED = 3, 3, 3
+    TASKS, STEPS, ROWS, SEEDS, EVERY, SEEN = 8, 2, 2, [0, 1], 1, 4
+    STORIES = QUESTIONS = JUDGED = 3
 TOLD = ("story", "tiny")  # kinds whose answers are stories
-JUDGED = 300  # documents of each text, for bits per byte
-REPLAYED = 0.5  # plain documents for each task
 
 WORLD = StoryWorld()
 TINY = {  # stories of each side; none, if TinyStories are not here
@@ -86,18 +94,18 @@ TINY = {  # stories of each side; none, if TinyStories are not here
 JUDGE = EndingJudge.of(WORLD, 60 if SMOKE else 2000)
 
 
+@cache
+def plan():
+    "How to compute here; found once, by trying."
+    return device_plan()
+
+
 def tasks(first: int, n: int) -> list[Task]:
-    "Wishes and questions in turns; of wishes, half are for TinyStories."
-    found = []
-    for seed in range(first, first + n):
-        if seed % 2:
-            found.append(question_task(WORLD, seed, told=seed % 4 == 1))
-        elif seed % 4 and TINY["train"]:
-            story = TINY["train"][7919 * seed % len(TINY["train"])]
-            found.append(word_task(story, random.Random(seed)))
-        else:
-            found.append(story_task(WORLD, seed))
-    return found
+    "A story that was wished for, or is given, and two questions about it."
+    return [
+        question_task(WORLD, seed, told=seed % 4 > 0, count=2)
+        for seed in range(first, first + n)
+    ]
 
 
 def asked() -> dict[str, list[Task]]:
@@ -129,15 +137,17 @@ def share(hits: list[bool]) -> dict:
     }
 
 
-def judge_all(reply: Callable) -> dict:
+def judge_all(reply: Callable, *, tiny: bool = True) -> dict:
     "Ask everything; `reply` takes a kind and tasks, and gives texts."
     found = {}
     for kind, items in asked().items():
+        if kind == "tiny" and not tiny:
+            continue
         texts = reply(kind, items)
         grades = [
             grade(*pair, JUDGE) for pair in zip(items, texts, strict=True)
         ]
-        for what in ("words", "end", "length", "all", "right"):
+        for what in ("words", "end", "begin", "length", "all", "right"):
             hits = [x[what] for x in grades if what in x]
             if hits:
                 name = kind if what == "right" else what
@@ -155,12 +165,17 @@ def judge_all(reply: Callable) -> dict:
             found["single_words"] = share(some)
             found["samples"] = [
                 {"asked": t.messages[-1]["content"], "answer": x}
-                for t, x in pairs[:4]
+                for t, x in pairs[:12]
             ]
             found["mean_words"] = statistics.mean(
                 len(x.split()) for x in texts
             )
-        elif kind != "tiny":
+        elif kind == "tiny":
+            found["tiny_samples"] = [
+                {"asked": t.messages[-1]["content"], "answer": x}
+                for t, x in list(zip(items, texts, strict=True))[:4]
+            ]
+        else:
             found[f"{kind}_by_question"] = by_question(items, grades)
     return found
 
@@ -181,9 +196,8 @@ def constant() -> dict:
     "Some story of the world, and to each question its commonest answer."
     common = defaultdict(Counter)
     for task in tasks(LEARNED, TASKS):
-        if task.request is None:
-            question = task.messages[-1]["content"].splitlines()[-1]
-            common[" ".join(question.split()[:2])][task.answer] += 1
+        question = task.messages[-1]["content"].splitlines()[-1]
+        common[" ".join(question.split()[:2])][task.answer] += 1
 
     def reply(kind: str, items: list[Task]) -> list[str]:
         if kind == "tiny":
@@ -247,8 +261,7 @@ def ngram(n: int = 5) -> dict:
 def fewshot() -> dict:
     "The untuned storyteller, with examples of what is wanted before."
     model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
-    plan = device_plan()
-    model = plan.prepare(model)
+    model = plan().prepare(model)
     end = tokenizer.special_tokens[END]
     many = [story_task(WORLD, x) for x in range(LEARNED, LEARNED + 400)]
     short = sorted(many, key=lambda x: len(tokenizer.encode(x.answer)))[:2]
@@ -280,7 +293,7 @@ def fewshot() -> dict:
             texts = [make(task) for task in items[start : start + 50]]
             ids = [[end, *tokenizer.encode(x)] for x in texts]
             ids = [x if len(x) < 500 else x[-500:] for x in ids]
-            with plan.activate():
+            with plan().activate():
                 new = generate(
                     model, ids, max_tokens=most, stop_ids={end},
                     sampling=SAMPLING if kind in TOLD
@@ -333,37 +346,34 @@ def forgetting(model, tokenizer) -> dict:
     return found
 
 
-def whole(example: Example) -> Example:
-    "Every token a target: the question is learned, too."
-    return Example(example.ids, [*example.ids[1:], example.targets[-1]])
-
-
-def tuned(
-    seed: int,
-    *,
-    n: int = TASKS,
-    replay: bool = False,
-    question: bool = False,
-    lr: float = LR,
-    like: bool = True,
-) -> dict:
+def tuned(seed: int, *, replay: bool = False) -> dict:
     "Tune, ask, and see what was forgotten."
     model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
-    model, tokenizer = grow(model, tokenizer, like=LIKE if like else {})
+    model, tokenizer = grow(model, tokenizer)
     first = LEARNED + 100_000 * seed
-    found = [encode_dialog(tokenizer, x.dialog) for x in tasks(first, n)]
-    if question:
-        found = [whole(x) for x in found]
+    found = [encode_dialog(tokenizer, x.dialog) for x in tasks(first, TASKS)]
     if replay:
-        some = texts("train", round(REPLAYED * n))
+        some = texts("train", round(REPLAYED * TASKS))
         plain = [x for part in some.values() for x in part]
-        plain = random.Random(seed).sample(plain, round(REPLAYED * n))
+        plain = random.Random(seed).sample(plain, round(REPLAYED * TASKS))
         found += [encode_text(tokenizer, x) for x in plain]
-    rows, seconds, plan = fit(model, found, seed, lr=lr)
-    with plan.activate():
-        result = answer_all(model, tokenizer)
+    course = []
+    if seed == 0 and not replay:
+        course.append({"step": 0, **surprise(model, tokenizer)})
+
+    def watch(rows: list) -> None:
+        if course and len(rows) % EVERY == 0:
+            own = surprise(model, tokenizer)
+            course.append({"step": len(rows), **own})
+
+    rows, seconds = fit(model, found, seed, watch=watch)
+    with plan().activate():
+        result = answer_all(model, tokenizer, tiny=seed == 0)
+    model = model.float()
     result |= {
         "forgetting": forgetting(model, tokenizer),
+        "swapped": swapped(model, tokenizer),
+        "course": course,
         "loss": [round(row["loss"], 4) for row in rows],
         "seconds": round(seconds, 1),
         "examples": len(found),
@@ -371,22 +381,135 @@ def tuned(
     if folder := os.environ.get("LLMFS_KEEP"):
         name = f"{'replay' if replay else 'tuned'}_{seed}"
         folder = Path(folder) / name
-        save_chat_model(folder, model.float(), tokenizer, overwrite=True)
+        save_chat_model(folder, model, tokenizer, overwrite=True)
     return result
 
 
-def fit(model, found: list, seed: int, steps: int = STEPS, lr: float = LR):
+def fit(model, found: list, seed: int, steps: int = 0, watch=None):
     "Train in place."
     loader = DialogLoader(found, ROWS, model.config.context_len, seed=seed)
-    config = TrainConfig(steps=steps, lr=lr, weight_decay=0.0)
-    plan, start = device_plan(), time.perf_counter()
-    options = {"loss_fn": dialog_loss, "plan": plan, "progress": False}
+    options = {"lr": ADAMW, "warmup": WARMUP, "weight_decay": 0.0}
+    config = TrainConfig(steps=steps or STEPS, **options)
+    start = time.perf_counter()
+    narrow = plan().dtype if plan().dtype == torch.bfloat16 else None
+    rates = {"lr_muon": MUON, "lr_adamw": ADAMW, "dtype": narrow}
+    options = {"loss_fn": dialog_loss, "plan": plan(), "progress": False}
+    options |= {"make": partial(muon_and_adamw, **rates), "watch": watch}
     rows = train(model, loader, config, **options)
     model.eval()
-    return rows, time.perf_counter() - start, plan
+    return rows, time.perf_counter() - start
 
 
-def answer_all(model, tokenizer) -> dict:
+def kinds(tokenizer, task: Task, example: Example) -> list[str]:
+    "What each target is: an asked word's first mention, a key, an end."
+    stop, text, spans = tokenizer.special_tokens[STOP], "", []
+    for target in example.targets:
+        piece = tokenizer.decode([target]) if target >= 0 else ""
+        piece = "\0" if target == stop else piece
+        spans.append((len(text), len(text) + len(piece)))
+        text += piece
+    marked = [
+        ("key", x.span(1)) for x in re.finditer(r"answer is (.*?)\.\0", text)
+    ]
+    asked = task.messages[0]["content"]
+    wished = asked.startswith("Tell a story")
+    words = asked.partition(": ")[2].partition(".")[0].split(", ")
+    for word in words if wished else []:
+        match = re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)
+        marked += [("word", match.span())] if match else []
+    found = []
+    for (start, end), target in zip(spans, example.targets, strict=True):
+        names = [x for x, (a, b) in marked if start < b and end > a]
+        name = names[0] if names and end > start else "rest"
+        found.append("end" if target == stop else name)
+    return found
+
+
+@torch.no_grad()
+def by_token(model, examples: list[Example]) -> list[torch.Tensor]:
+    "Nats of every target, 0 where there is none."
+    loader, found = DialogLoader(examples, 16, 512, packed=False), []
+    for first in range(0, len(examples), 16):
+        some = range(first, min(first + 16, len(examples)))
+        ids, targets, mask = loader.collate([[i] for i in some])
+        with plan().activate():
+            scores = F.linear(
+                model.features(ids, mask=mask), model.token_embedding.weight
+            )
+        loss = F.cross_entropy(
+            scores.float().flatten(0, 1), targets.flatten(), reduction="none"
+        )
+        found += loss.view_as(targets).unbind()
+    return found
+
+
+def surprise(model, tokenizer) -> dict[str, float]:
+    "Nats a token of unseen dialogs, by what the token is."
+    some = tasks(ASKED + 20_000, SEEN)
+    examples = [encode_dialog(tokenizer, x.dialog) for x in some]
+    sums, counts = Counter(), Counter()
+    losses = by_token(model, examples)
+    for task, example, loss in zip(some, examples, losses, strict=True):
+        names = kinds(tokenizer, task, example)
+        for name, target, x in zip(
+            names, example.targets, loss.tolist(), strict=False
+        ):
+            if target >= 0:
+                sums[name] += x
+                counts[name] += 1
+                sums["all"] += x
+                counts["all"] += 1
+    return {x: round(sums[x] / counts[x], 4) for x in sorted(sums)}
+
+
+def swapped(model, tokenizer) -> dict:
+    """How much more a story surprises behind a wish that is not its own.
+
+    Nats a story, for other words, another ending, another length.
+    """
+    some = [story_task(WORLD, x) for x in range(ASKED, ASKED + 2 * SEEN)]
+    some = [x for x in some if x.length][:SEEN]
+    others = some[1:] + some[:1]
+
+    def total(change: Callable[[Task, Task], str]) -> torch.Tensor:
+        dialogs = []
+        for own, other in zip(some, others, strict=True):
+            first, last = own.dialog
+            dialogs.append([first | {"content": change(own, other)}, last])
+        examples = [encode_dialog(tokenizer, x) for x in dialogs]
+        losses = by_token(model, examples)
+        return torch.stack([x.sum() for x in losses])
+
+    def wish(words: tuple, mood: str, length: str) -> str:
+        return f"{Request(words, mood)} Length: {length}."
+
+    def ending(own: Task) -> str:
+        moods = ["happy", "proud", "calm", "sad"]
+        return moods[(moods.index(own.request.mood) + 1) % 4]
+
+    def parts(own: Task) -> dict:
+        return {**own.request._asdict(), "length": own.length}
+
+    right = total(lambda own, other: wish(**parts(own)))
+    changes = {
+        "words": lambda a, b: wish(**parts(a) | {"words": b.request.words}),
+        "end": lambda a, b: wish(**parts(a) | {"mood": ending(a)}),
+        "length": lambda a, b: wish(
+            **parts(a) | {"length": "long" if a.length == "short" else "short"}
+        ),
+    }
+    found = {}
+    for name, change in changes.items():
+        more = total(change) - right
+        margin = 1.96 * more.std() / math.sqrt(len(more))
+        found[name] = {
+            "nats": round(more.mean().item(), 3),
+            "margin": round(margin.item(), 3),
+        }
+    return found | {"n": len(some)}
+
+
+def answer_all(model, tokenizer, *, tiny: bool) -> dict:
     "Everything that is asked, in batches."
 
     def reply(kind: str, items: list[Task]) -> list[str]:
@@ -401,25 +524,13 @@ def answer_all(model, tokenizer) -> dict:
             )  # fmt: skip
         return found
 
-    return judge_all(reply)
+    return judge_all(reply, tiny=tiny)
 
 
 def untuned() -> dict:
-    "What there is to be forgotten, and what growing costs."
+    "What there is to be forgotten."
     model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
-    found = {"before": forgetting(model, tokenizer)}
-    grown, _ = grow(model, tokenizer)
-    found["like"] = forgetting(grown, tokenizer)
-    grown, _ = grow(model, tokenizer, like={})
-    found["mean"] = forgetting(grown, tokenizer)
-    rows = grown.token_embedding.weight.data
-    rows[-2:] = 0
-    found["zero"] = forgetting(grown, tokenizer)
-    generator = torch.Generator().manual_seed(0)
-    fresh = torch.randn(2, rows.shape[1], generator=generator)
-    rows[-2:] = fresh * rows[:-2].std()
-    found["random"] = forgetting(grown, tokenizer)
-    return found
+    return {"before": forgetting(model, tokenizer)}
 
 
 def shared(seed: int) -> dict | None:
@@ -439,7 +550,7 @@ def shared(seed: int) -> dict | None:
         "held_out": loss_of(model, tokenizer, held),
         "learned": loss_of(model, tokenizer, learned[:100]),
     }
-    rows, _, _ = fit(model, found, seed, STEPS // 2)
+    rows, _ = fit(model, found, seed, STEPS // 3)
     after = {
         "held_out": loss_of(model, tokenizer, held),
         "learned": loss_of(model, tokenizer, learned[:100]),
@@ -479,21 +590,11 @@ def arms() -> dict[str, Callable[[], dict | None]]:
     found = {"constant": constant, "untuned": untuned, "fewshot": fewshot}
     found["ngram"] = ngram
     for seed in SEEDS:
-        found[f"tuned_{seed}"] = lambda seed=seed: tuned(seed)
+        found[f"tuned_{seed}"] = partial(tuned, seed)
     for seed in SEEDS:
-        found[f"replay_{seed}"] = lambda seed=seed: tuned(seed, replay=True)
+        found[f"replay_{seed}"] = partial(tuned, seed, replay=True)
     for seed in SEEDS:
-        found[f"question_{seed}"] = lambda s=seed: tuned(s, question=True)
-    for seed in SEEDS:
-        found[f"meanstart_{seed}"] = lambda s=seed: tuned(s, like=False)
-    for rate in RATES:
-        found[f"lr{rate:g}_0"] = lambda rate=rate: tuned(0, lr=rate)
-    for n in FEW:
-        for seed in SEEDS:
-            call = lambda n=n, s=seed: tuned(s, n=n)  # noqa: E731
-            found[f"few{n}_{seed}"] = call
-    for seed in SEEDS:
-        found[f"shared_{seed}"] = lambda seed=seed: shared(seed)
+        found[f"shared_{seed}"] = partial(shared, seed)
     return found
 
 
@@ -507,8 +608,11 @@ def summarize(results: dict) -> dict:
     for kind, some in kinds.items():
         names = ("words", "end", "length", "all", "given", "told")
         names += ("single_words", "of_the_world")
-        names += tuple(x for x in some[0] if x.startswith("tiny_"))
         rows = {x: [part[x]["share"] for part in some] for x in names}
+        for what in ("words", "end", "length"):
+            rows[f"swapped_{what}"] = [
+                x["swapped"][what]["nats"] for x in some
+            ]
         for text in some[0]["forgetting"]:
             rows[f"bits_{text}"] = [
                 part["forgetting"][text]["bits_per_byte"] for part in some
@@ -530,7 +634,8 @@ def half(values: list[float]) -> float | None:
 
 def save(results: dict) -> None:
     "Write what there is."
-    about = {"tasks": TASKS, "steps": STEPS, "rows": ROWS, "lr": LR}
+    about = {"tasks": TASKS, "steps": STEPS, "rows": ROWS, "lr": ADAMW}
+    about |= {"lr_muon": MUON}
     about |= {"asked": STORIES, "questions": QUESTIONS, "judged": JUDGED}
     about |= {"replayed": REPLAYED, "seeds": SEEDS, "temperature": 0.7}
     now = datetime.now(UTC).strftime("%Y-%m-%d")

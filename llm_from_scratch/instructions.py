@@ -353,14 +353,20 @@ def question_task(
     seed: int,  # of the story and of the choice
     *,
     told: bool = False,  # the assistant told it; False: the user does
-) -> Task:  # to answer a question about a story
-    "Ask one of the questions that a reader of a story can answer."
+    count: int = 1,  # questions, one after the other; fewer if it has fewer
+) -> Task:  # to answer the last one
+    "Ask what a reader of a story can answer."
     task, rng = story_task(world, seed), random.Random(seed)
-    question, right = rng.choice(ask(world.parse(task.answer)))
-    before = task.dialog if told else []
-    asked = question if told else f"{task.answer}\n\n{question}"
-    messages = [*before, {"role": "user", "content": asked}]
-    return Task(messages, f"The answer is {right}.")
+    pairs = ask(world.parse(task.answer))
+    pairs = rng.sample(pairs, min(count, len(pairs)))
+    messages = task.dialog if told else []
+    for question, right in pairs:
+        if not messages:
+            question = f"{task.answer}\n\n{question}"
+        right = f"The answer is {right}."
+        messages += [{"role": "user", "content": question}]
+        messages += [{"role": "assistant", "content": right}]
+    return Task(messages[:-1], right)
 
 # %% ../nbs/13_instructions.ipynb #word-task
 def word_task(
