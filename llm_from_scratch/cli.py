@@ -12,6 +12,7 @@ import sys
 import warnings
 
 from . import __version__, terminal
+from .cli_chat import add_chat
 from .cli_data import add_data
 from .cli_finetune import add_finetune
 from .cli_generate import add_generate
@@ -133,6 +134,7 @@ def build_parser() -> Parser:
     add_evaluate(commands)
     add_generate(commands)
     add_finetune(commands)
+    add_chat(commands)
     return parser
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from . import terminal
+from .cli_chat import add_instruct
 from .cli_data import check_text
 from .cli_options import Parser, UserError, add_command, add_model, whole
 from .cli_pretrain import positive
@@ -22,10 +23,12 @@ def add_finetune(commands) -> None:
         commands,
         "finetune",
         "teach a trained model something else",
-        "llmfs finetune classify --data labels.csv",
+        "llmfs finetune classify --data labels.csv\n"
+        "llmfs finetune instruct --minutes 5 --out my_assistant",
     )
     kinds = parser.add_subparsers(title="commands", metavar="COMMAND")
     add_classify(kinds)
+    add_instruct(kinds)
 
 
 def add_classify(commands) -> None:

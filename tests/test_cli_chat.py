@@ -160,4 +160,4 @@ def test_instruct_reads_bad_files_before_it_works():
 def test_tasks_of_the_world(monkeypatch):
     monkeypatch.setattr(cli_chat, "TASKS", 4)
     dialogs = cli_chat.world_dialogs()
-    assert [len(x) for x in dialogs] == [2, 4, 2, 2]
+    assert [len(x) for x in dialogs] == [4, 6, 6, 6]
