@@ -264,34 +264,34 @@ def fewshot() -> dict:
     model = plan().prepare(model)
     end = tokenizer.special_tokens[END]
     many = [story_task(WORLD, x) for x in range(LEARNED, LEARNED + 400)]
-    short = sorted(many, key=lambda x: len(tokenizer.encode(x.answer)))[:2]
+    short = min(many, key=lambda x: len(tokenizer.encode(x.answer)))
     tales = [" ".join(x.split()) for x in TINY["train"][:400]]
     tales = [x for x in tales if len(tokenizer.encode(x)) > 80]
-    tales = sorted(tales, key=lambda x: len(tokenizer.encode(x)))[:2]
-    tales = [word_task(x, random.Random(0)) for x in tales]
+    tale = min(tales, key=lambda x: len(tokenizer.encode(x)), default="")
+    tale = word_task(tale, random.Random(0)) if tale else None
 
-    def story_prompt(task: Task) -> str:
-        shown = "".join(
-            f"{x.messages[0]['content']}\n{x.answer}\n\n"
-            for x in (tales if task.begin else short)
-        )
-        return f"{shown}{task.messages[0]['content']}\n"
+    def story_prompt(task: Task) -> list[int]:
+        shown = tale if task.begin else short
+        shown = f"{shown.messages[0]['content']} {shown.answer}"
+        wish = f"{task.messages[0]['content']}"
+        return [end, *tokenizer.encode(shown), end, *tokenizer.encode(wish)]
 
-    def question_prompt(task: Task) -> str:
+    def question_prompt(task: Task) -> list[int]:
         story, question = last_story(task)
-        told = short[0].answer
-        shown = "\n".join(
-            f"{q}\nThe answer is {a}." for q, a in ask(WORLD.parse(told))
+        told = short.answer
+        shown = " ".join(
+            f"{q} The answer is {a}." for q, a in ask(WORLD.parse(told))
         )
-        return f"{told}\n{shown}\n\n{story}\n{question}\nThe answer is"
+        text = f"{story} {question} The answer is"
+        first = tokenizer.encode(f"{told} {shown}")
+        return [end, *first, end, *tokenizer.encode(text)]
 
     def reply(kind: str, items: list[Task]) -> list[str]:
         make = story_prompt if kind in TOLD else question_prompt
         most = 300 if kind in TOLD else 12
         found = []
         for start in range(0, len(items), 50):
-            texts = [make(task) for task in items[start : start + 50]]
-            ids = [[end, *tokenizer.encode(x)] for x in texts]
+            ids = [make(task) for task in items[start : start + 50]]
             ids = [x if len(x) < 500 else x[-500:] for x in ids]
             with plan().activate():
                 new = generate(
@@ -302,8 +302,8 @@ def fewshot() -> dict:
                 )  # fmt: skip
             found += [tokenizer.decode(x) for x in new]
         if kind in TOLD:
-            return [x.split("\n\n")[0].strip() for x in found]
-        firsts = [x.split("\n")[0].split(".")[0].strip() for x in found]
+            return [x.strip() for x in found]
+        firsts = [x.split(".")[0].strip() for x in found]
         return [f"The answer is {x}." for x in firsts]
 
     return judge_all(reply)
