@@ -53,7 +53,7 @@ from llm_from_scratch.instructions import (
 )
 from llm_from_scratch.modern import ModernConfig, ModernGPT
 from llm_from_scratch.pretraining import TrainConfig, cross_entropy, train
-from llm_from_scratch.stories import StoryWorld, unmet
+from llm_from_scratch.stories import StoryWorld, ask, unmet
 from llm_from_scratch.tokenization import BPETokenizer
 
 TEXT = "Tell me about the red ball. Lily lost her red ball and told Ben. "
@@ -655,6 +655,25 @@ def test_each_wish_is_graded_apart(world, judge):
     spoilt = task.answer.replace(word, "xyz").replace(word.title(), "Xyz")
     assert not grade(task, spoilt, judge)["words"]
     assert len(task.answer.split()) >= LONG > SHORT
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_several_questions_follow_each_other(world, told):
+    story = story_task(world, 5000).answer
+    right = dict(ask(world.parse(story)))
+    dialog = question_task(world, 5000, told=told, count=99).dialog
+    check_messages(dialog)
+    if told:
+        assert dialog[:2] == story_task(world, 5000).dialog
+        dialog = dialog[2:]
+    else:
+        text, dialog[0]["content"] = dialog[0]["content"].split("\n\n")
+        assert text == story
+    said = [x["content"] for x in dialog]
+    found = dict(zip(said[::2], said[1::2], strict=True))
+    assert found == {q: f"The answer is {a}." for q, a in right.items()}
+    some = question_task(world, 5000, told=told, count=2).dialog
+    assert len(some) == 4 + 2 * told
 
 
 def test_the_same_seed_gives_the_same_task(world):
