@@ -200,9 +200,7 @@ def add_chat(commands) -> None:
         commands,
         "chat",
         "talk to a model that was taught to answer",
-        "llmfs chat --model my_assistant\n"
-        'echo "Tell a story with these words: Lily, kite. The end: happy." '
-        "| llmfs chat --model my_assistant",
+        "llmfs chat --model my_assistant",
         chat,
         f"One message a line, until {EXIT} or the end of the input. When the "
         "context is full, the oldest turns are forgotten.",

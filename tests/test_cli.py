@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import re
 import shlex
@@ -92,6 +93,7 @@ def quick(tmp_path, monkeypatch) -> None:
     "Training takes a second, and the storyteller is a small model."
     from llm_from_scratch import (
         checkpoint,
+        cli_chat,
         corpus,
         finetuning,
         judging,
@@ -115,6 +117,19 @@ def quick(tmp_path, monkeypatch) -> None:
     rows = [f"Nr {i} was {('mad', 'glad')[i % 2]},{i % 2}" for i in range(60)]
     table = "\n".join(["text,label", *rows])
     Path("labels.csv").write_text(table, encoding="utf-8")
+    said = {"user": "Who?", "assistant": "Lily."}
+    talk = [{"role": role, "content": text} for role, text in said.items()]
+    line = json.dumps({"messages": talk})
+    Path("dialogs.jsonl").write_text(line, encoding="utf-8")
+    monkeypatch.setattr(cli_chat, "world_dialogs", lambda: [talk] * 8)
+    full = cli_chat.tune
+
+    def tune(args, *rest):
+        args.steps, args.minutes = 1, None
+        return full(args, *rest)
+
+    monkeypatch.setattr(cli_chat, "tune", tune)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who?\n"))
     plan = DevicePlan(device="cpu")
     for module in (presets, judging):
         monkeypatch.setattr(module, "device_plan", lambda *_, **__: plan)
@@ -930,6 +945,11 @@ def test_info_on_what_cannot_be_described(name, parts, complaint):
 # -- what help texts and README tell the reader to type
 
 
+MAKES = {
+    "my_assistant": ["finetune", "instruct", "--out", "my_assistant"],
+}
+
+
 @pytest.mark.parametrize("line", examples())
 def test_examples_of_the_help_texts_work(
     line, stories, tokenizer, hub, quick, capsys
@@ -942,6 +962,9 @@ def test_examples_of_the_help_texts_work(
         Path(made[word]).unlink(missing_ok=True)
     if words[:2] != ["data", "stories"]:
         stories.write_bytes(STORIES.encode())
+    if words[-2:-1] == ["--model"] and words[-1] in MAKES:
+        assert main(MAKES[words[-1]]) == 0
+        capsys.readouterr()
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert out
