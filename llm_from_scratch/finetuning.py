@@ -31,6 +31,7 @@ from .classification import (
 from .devices import check_range
 from .files import END
 from .pretraining import TrainConfig, train
+from .tokenization import BPETokenizer
 from .word_baseline import WordWeights, fit_logistic
 
 RATES = {0: 1e-2, None: 3e-4}  # by blocks that learn; others: 1e-3
@@ -139,7 +140,7 @@ def classify(
         "temperature": heat,
         "classifier": judge(scores / heat, targets),
         "confusion": confusion(scores, targets).tolist(),
-        "baselines": baselines(parts, names),
+        "baselines": baselines(as_read(parts, loaders, tokenizer), names),
     }
     save_classifier(
         out,
@@ -208,8 +209,20 @@ def judge(
     }
 
 
-def baselines(
+def as_read(
     parts: dict,  # of `split`
+    loaders: dict[str, LabelLoader],  # of the same texts, by name
+    tokenizer: BPETokenizer,  # of the loaders
+) -> dict[str, tuple[list[str], list[str]]]:  # the same, cut
+    "What the model gets to read, so that nobody is judged by more."
+    return {
+        name: ([tokenizer.decode(row[1:]) for row in loaders[name].rows], y)
+        for name, (_, y) in parts.items()
+    }
+
+
+def baselines(
+    parts: dict,  # of `split`, or of `as_read`
     names: tuple[str, ...],  # of the labels
 ) -> dict[str, dict]:  # by name, each as `judge` gives it
     "What a classifier has to beat: the commonest label, words alone."

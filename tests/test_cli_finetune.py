@@ -176,6 +176,21 @@ def test_a_label_that_is_only_judged_by_is_refused(here):
             split(Wish(data="odd.csv", seed=seed))
 
 
+def test_words_alone_read_what_the_model_reads(model, here, capsys):
+    "The label stands first; who reads the end alone cannot know it."
+    tail = " and then it went on and on for quite a while, as they say here"
+    rows = [(text + tail, label) for text, label in make_rows(120)]
+    write(here / "long.csv", rows)
+    right = {}
+    for keep in ("start", "end"):
+        more = f"--context 12 --keep {keep} --out {keep} --json"
+        assert classify(model, more, "long.csv") == 0
+        result = json.loads(capsys.readouterr().out)["baselines"]
+        right[keep] = {name: row["right"] for name, row in result.items()}
+    assert right["start"]["words alone"] > 0.9
+    assert right["end"]["words alone"] == right["end"]["majority"]
+
+
 def test_texts_without_words_have_no_baseline_of_words():
     parts = {"train": (["!", "?"], ["a", "b"]), "test": (["!"], ["a"])}
     assert list(baselines(parts, ("a", "b"))) == ["majority"]
