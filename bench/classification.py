@@ -1,12 +1,13 @@
 """What makes a language model a good classifier, and how many labels?
 
 Two tasks whose labels follow from a rule. `mood`: how the hero of a story
-of the built-in world feels in the end, four labels; the last 63 tokens
-are read. `order`: the first six sentences of a TinyStory, two neighbours
-of which were swapped, or not; every story is there in both ways, so the
-words alone say nothing. Every arm is one row: a way to judge, a number
-of labels, three seeds (which labels, the first weights, the order). Arms
-are kept one by one: what `runs/classification.json` has is not run again.
+of the built-in world feels in the end, four labels; the last 63 tokens are
+read, and by half of the arms of words the whole story, too. `order`: the
+first six sentences of a TinyStory, two neighbours of which were swapped, or
+not; every story is there in both ways, so the words alone say nothing.
+Every arm is one row: a way to judge, a number of labels, three seeds (which
+labels, the first weights, the order). Arms are kept one by one: what
+`runs/classification.json` has is not run again.
 `classification.py mood` or `classification.py head tfidf` runs a part;
 a word chooses the arms whose name holds it.
 """
@@ -39,6 +40,7 @@ from llm_from_scratch.classification import (
     calibration_error,
     classification_loss,
     confusion,
+    encode_text,
     find_temperature,
     freeze,
     predict,
@@ -159,14 +161,23 @@ def by_majority(task: str, n: int, seed: int) -> dict:
     return figures(task, scores, targets)
 
 
-def by_words(task: str, n: int, seed: int) -> dict:
+def as_models(task: str, texts: list[str]) -> list[str]:
+    "What the models get to read of each text."
+    tokenizer, length = base()[1], TASKS[task][1]
+    kept = (encode_text(tokenizer, text, length)[0] for text in texts)
+    return [tokenizer.decode(ids[1:]) for ids in kept]
+
+
+def by_words(task: str, n: int, seed: int, cut: bool = False) -> dict:
     "TF-IDF and logistic regression, both as scikit-learn has them."
     texts, labels = examples(task, "train", n, seed)
+    texts = as_models(task, texts) if cut else texts
     words = WordWeights(texts)
     weight, shift = fit_logistic(
         words(texts), numbers(task, labels), len(TASKS[task][0])
     )
     texts, labels = examples(task, "test", TEST)
+    texts = as_models(task, texts) if cut else texts
     scores = words(texts) @ weight + shift
     return figures(task, scores, numbers(task, labels))
 
@@ -253,6 +264,7 @@ def by_training(
     place: str = "last",
     marked: bool = False,
     short: bool = False,  # two sentences each, of unequal length
+    drawn: int | None = None,  # these stories with every seed
     updates: int | None = None,
     scale: float = 1.0,
 ) -> dict:
@@ -272,7 +284,7 @@ def by_training(
             texts = [" ".join(split_sentences(x)[-2:]) for x in texts]
         return kind(texts, labels, tokenizer, names, **options | more)
 
-    loader = load("train", n, seed, seed=seed)
+    loader = load("train", n, seed if drawn is None else drawn, seed=seed)
     steps = updates or max(3 * len(loader), 48)
     config = TrainConfig(
         steps=steps,
@@ -304,10 +316,12 @@ def arms() -> dict[str, tuple[Callable, str, int]]:
     "Name → how, on which task, with how many labels."
     found = {}
     for task, (_, _, usual) in TASKS.items():
-        curve = (32, 128, 512) if task == "mood" else (usual,)
+        curve = (32, 64, 128, 512) if task == "mood" else (usual,)
         for n in curve:
             found[f"{task}_majority_{n}"] = by_majority, task, n
             found[f"{task}_tfidf_{n}"] = by_words, task, n
+            same = partial(by_words, cut=True)
+            found[f"{task}_tfidf_cut_{n}"] = same, task, n
             found[f"{task}_probe_{n}"] = by_features, task, n
             two = partial(by_training, blocks=2)
             found[f"{task}_two_blocks_{n}"] = two, task, n
@@ -331,6 +345,8 @@ def arms() -> dict[str, tuple[Callable, str, int]]:
     for name, options in ways.items():
         how = partial(by_training, **options)
         found[f"mood_{name}_128"] = how, "mood", 128
+    same = partial(by_training, blocks=2, drawn=0)
+    found["mood_same_stories_64"] = same, "mood", 64
     return found
 
 
