@@ -162,8 +162,10 @@ class GPT(nn.Module):
         mask: Tensor | None = None,  # as in `features`
     ) -> Tensor:  # scores of each next token, (B, T, V)
         "Score every token as the one after each position."
-        head = self.head or self.token_embedding
-        return F.linear(self.features(ids, cache, mask=mask), head.weight)
+        x = self.features(ids, cache, mask=mask)
+        if self.head is not None:
+            return self.head(x)
+        return F.linear(x, self.token_embedding.weight)
 
     def features(
         self,
@@ -230,7 +232,7 @@ class GPT(nn.Module):
         max_len: int | None = None,  # room, in tokens; None: the context
     ) -> list[KVCache]:  # one a block, empty
         "Room for the keys and values of a text that will grow."
-        config, weight = self.config, self.token_embedding.weight
+        config, weight = self.config, self.norm.weight
         room = config.context_len if max_len is None else max_len
         options = {"device": weight.device, "dtype": weight.dtype}
         shape = (batch_size, config.n_head, room, config.head_size)

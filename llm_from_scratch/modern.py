@@ -464,7 +464,7 @@ class ModernGPT(nn.Module):
         positions: Tensor,  # whole numbers, (B, T)
     ) -> Tensor:  # for `rotate`, (2, B, 1, T, D)
         "Look up a table that is made anew in another dtype or place."
-        c, like, old = self.config, self.token_embedding.weight, self._table
+        c, like, old = self.config, self.norm.weight, self._table
         wanted = like.dtype, like.device
         if old is None or (old.dtype, old.device) != wanted:
             how = {"base": c.rope_base, "scaling": c.rope_scaling}
@@ -478,7 +478,7 @@ class ModernGPT(nn.Module):
         max_len: int | None = None,  # room, in tokens; None: the context
     ) -> list[KVCache]:  # one a block, empty
         "Room for K heads of keys and values of a text that will grow."
-        c, weight = self.config, self.token_embedding.weight
+        c, weight = self.config, self.norm.weight
         room = c.context_len if max_len is None else max_len
         shape = (batch_size, c.n_kv_head, room, c.head_size)
         options = {"device": weight.device, "dtype": weight.dtype}
