@@ -34,6 +34,11 @@ KINDS = {  # model_type: our module, what reads it, what it is stored as
     "llama": ("modern", "load_modern", "modern_tensors"),
     "qwen3": ("modern", "load_modern", "modern_tensors"),
     OWN_KEY: ("modern", "load_modern", "modern_tensors"),  # with relu2
+    f"{OWN_KEY}_quantized": (
+        "quantization",
+        "load_quantized",
+        "quantized_tensors",
+    ),
 }
 
 
@@ -276,6 +281,10 @@ def describe(
     model: "nn.Module",  # any
 ) -> dict:  # what `config.json` says of it
     "The model's own configuration, or the name of its class."
+    if getattr(model, "quantization", None) is not None:
+        from .quantization import describe_quantized
+
+        return describe_quantized(model)
     config = getattr(model, "config", None)
     if hasattr(config, "to_dict"):
         return config.to_dict()
