@@ -17,6 +17,7 @@ from .attention import KVCache
 from .block import MLP, gelu
 from .devices import can_compile, compile_options
 from .gpt import GPT
+from .kernels import is_quantized, vector_product
 from .modern import ModernGPT, RMSNorm, SquaredReLU, SwiGLU
 
 Product = Callable[[Tensor], Tensor]  # a vector, times a matrix
@@ -48,7 +49,7 @@ class Decoder:
                 f"model must be a GPT or a ModernGPT, got "
                 f"{type(model).__name__}: give it to generate as it is"
             )
-        weight = model.token_embedding.weight
+        weight, table = model.norm.weight, model.token_embedding
         if compiled and not can_compile(weight.device.type):
             told = "compiled=True: torch finds no compiler here"
             raise ValueError(f"{told}; `llmfs doctor` says what is missing")
@@ -62,7 +63,10 @@ class Decoder:
         with torch.inference_mode():
             self.layers = [Layer(x, join, compiled) for x in model.blocks]
             self.norm = normer(model.norm, compiled)
-            self.head = join([model.head or model.token_embedding])
+            self.head = join([model.head or table])
+            self.look_up = table
+            if not hasattr(table, "table"):  # no QuantizedEmbedding
+                self.look_up = lambda id: F.embedding(id, table.weight)
             n = model.config.context_len
             every = torch.arange(n, device=weight.device)
             if self.modern:
@@ -134,7 +138,7 @@ class Decoder:
         seen: Tensor | None = None,  # compiled: places so far, (S,)
     ) -> Tensor:  # scores of the next token, (V,)
         "What `step` does, and what is compiled."
-        x = F.embedding(id, self.token_embedding.weight)[0]  # (C,)
+        x = self.look_up(id[None])[0, 0]  # (C,)
         if self.modern:
             turn = self.cos[place].view(-1), self.sin[place].view(-1)
         else:
@@ -254,8 +258,10 @@ def product(
     W x is the sum of the columns of W, each times a number of x. Torch
     has a kernel for such sums, the embedding bag, and where numbers have
     16 bits it is faster than the one for products. There is one bag for
-    each thread.
+    each thread. Layers of few bits have products of their own.
     """
+    if is_quantized(layers[0]):
+        return vector_product(layers)
     biases = [x.bias for x in layers if getattr(x, "bias", None) is not None]
     bias = torch.cat(biases) if biases else None
     weight = layers[0].weight
