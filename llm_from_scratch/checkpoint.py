@@ -35,7 +35,7 @@ KINDS = {  # model_type: our module, what reads it, what it is stored as
     "qwen3": ("modern", "load_modern", "modern_tensors"),
     OWN_KEY: ("modern", "load_modern", "modern_tensors"),  # with relu2
     f"{OWN_KEY}_quantized": (
-        "quantization",
+        "quantized_files",
         "load_quantized",
         "quantized_tensors",
     ),
@@ -282,7 +282,7 @@ def describe(
 ) -> dict:  # what `config.json` says of it
     "The model's own configuration, or the name of its class."
     if getattr(model, "quantization", None) is not None:
-        from .quantization import describe_quantized
+        from .quantized_files import describe_quantized
 
         return describe_quantized(model)
     config = getattr(model, "config", None)
