@@ -120,3 +120,172 @@ def quality(kept: dict, keep, quick: bool) -> None:
                   f"{show['more_share_margin']:.3%}", flush=True)  # fmt: skip
             keep()
         del file
+
+
+LOAD = """
+import resource, sys
+from llm_from_scratch.checkpoint import load_checkpoint
+import torch, llm_from_scratch.quantized_files
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model, _, _ = load_checkpoint(sys.argv[1])
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) * 1024)
+"""
+
+
+def memory(kept: dict, keep, quick: bool) -> None:
+    "By how much loading a file raises a process's peak."
+    from llm_from_scratch.checkpoint import save_checkpoint
+    from llm_from_scratch.modern import ModernConfig, ModernGPT
+
+    sizes = {"vocab_size": 8192, "context_len": 512, "n_layer": 8}
+    config = ModernConfig(**sizes, n_head=8, n_embd=512)
+    model = ModernGPT(config, zero_init=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, how in (("float32", None), ("int8", {"scheme": "int8"}),
+                          ("int4", {"scheme": "int4", "table": "int4"}),
+                          ("nf4", {"scheme": "nf4"})):  # fmt: skip
+            path = Path(folder) / name
+            if how is None:
+                own = model
+                save_checkpoint(path, own)
+            else:
+                own = quantize(model, QuantConfig(**how))
+                save_quantized(path, own)
+            found = [
+                int(subprocess.run(
+                    [sys.executable, "-W", "ignore", "-c", LOAD, str(path)],
+                    capture_output=True, check=True, text=True, cwd=ROOT,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                ).stdout)
+                for _ in range(1 if quick else 3)
+            ]  # fmt: skip
+            file = (path / "model.safetensors").stat().st_size
+            kept[name] = {"peak": min(found), "file": file,
+                          "bytes": storage(own)[1]}  # fmt: skip
+            print(name, kept[name], flush=True)
+            keep()
+
+
+SPEED_ARMS = {
+    "int8": {"scheme": "int8"},
+    "int8 dynamic": {"scheme": "int8_dynamic", "table": "float"},
+    "int4": {"scheme": "int4"},
+    "int4, int4 table": {"scheme": "int4", "table": "int4"},
+    "nf4": {"scheme": "nf4"},
+}
+
+
+def speed(kept: dict, keep, quick: bool) -> None:
+    "Tokens a second, in turns with transformers'."
+    from bench.decode_speed import PROMPT, in_rounds, models, ours, peer_of
+    from bench.decode_speed import theirs as hf
+    from llm_from_scratch.decoding import Decoder
+
+    rounds, n = (2, 16) if quick else (7, 64)
+    ids = torch.randint(4096, (1, PROMPT))
+    for width in (256, 512):
+        model = models(width)["modern"].eval()
+        with tempfile.TemporaryDirectory() as folder:
+            peer = peer_of(model, Path(folder) / "m")
+        calls = {"hf float32": hf(peer, ids, n)}
+        twin = type(peer)(peer.config)
+        twin.load_state_dict(peer.state_dict())
+        calls["hf bfloat16"] = hf(twin.to(torch.bfloat16).eval(), ids, n)
+        calls["decoder float32"] = ours(Decoder(model), ids, n)
+        for name, how in SPEED_ARMS.items():
+            small = quantize(model, QuantConfig(**how))
+            calls[name] = ours(Decoder(small), ids, n)
+        slow = quantize(model, QuantConfig())
+        calls["int4 by hand"] = ours(slow, ids, n)
+        seconds = in_rounds(calls, rounds)
+        rates = {k: spread([n / s for s in v]) for k, v in seconds.items()}
+        heads = [k for k in rates if k.startswith("hf")]
+        best = max(heads, key=lambda k: rates[k]["median"])
+
+        def to(who: str, peer: str, seconds=seconds) -> dict:
+            pairs = zip(seconds[peer], seconds[who], strict=True)
+            return spread([a / b for a, b in pairs])
+
+        kept[str(width)] = {
+            "tokens_per_second": rates,
+            "best_hf": best,
+            "to_best_hf": {k: to(k, best) for k in rates},
+            "to_decoder": {k: to(k, "decoder float32") for k in rates},
+            "load": round(os.getloadavg()[0], 1),
+        }
+        table([(k, *v.values(), kept[str(width)]["to_best_hf"][k]["median"])
+               for k, v in rates.items()])  # fmt: skip
+        keep()
+
+
+SHAPES = ((512, 256), (1152, 256), (4096, 256), (2816, 512), (4096, 4096))
+
+
+def layers(kept: dict, keep, quick: bool) -> None:
+    "Each kernel and each layer by hand, against the float product."
+    schemes = ("int8", "int8_dynamic", "int4", "nf4")
+    for O, I in SHAPES[: 2 if quick else None]:
+        plain = nn.Linear(I, O, bias=False)
+        for scheme in schemes:
+            config = QuantConfig(scheme=scheme)
+            layer = QuantizedLinear(I, O, config).fill(plain.weight)
+            found = kernels.products(layer)
+            found = {kernels.BY_HAND: kernels.by_hand(layer)} | found
+            for rows in (1, 16, 256):
+                x = torch.randn(rows, I)
+                with torch.inference_mode():
+                    ratios = {name: [] for name in found}
+                    for _ in range(3 if quick else 7):
+                        base = kernels.seconds_of(plain, x)
+                        for name, call in found.items():
+                            own = kernels.seconds_of(call, x)
+                            ratios[name].append(base / own)
+                key = f"{scheme} {O}x{I} {rows}"
+                kept[key] = {k: spread(v) for k, v in ratios.items()}
+                told = {k: v["median"] for k, v in kept[key].items()}
+                print(key, told, flush=True)
+        keep()
+
+
+PARTS = {
+    "quality": quality,
+    "memory": memory,
+    "speed": speed,
+    "layers": layers,
+}
+
+
+def main() -> None:
+    "Measure the parts that are named, and keep what is found."
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help="of " + ", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    options = parser.parse_args()
+    globals()["DOCUMENTS"] = options.documents
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    path = ROOT / "runs" / "quantization.json"
+    result = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    for key in ("date", "machine", "corpus"):
+        result.pop(key, None)
+
+    def keep() -> None:
+        if not options.quick:
+            about = {"name": "held-out TinyStories", "target": TARGET}
+            record("quantization", about, result)
+
+    for name in options.parts or PARTS:
+        started = time.perf_counter()
+        kept = result.setdefault(name, {})
+        PARTS[name](kept, keep, options.quick)
+        where = {"threads": options.threads, "load": machine()["load"],
+                 "minutes": (time.perf_counter() - started) / 60}  # fmt: skip
+        result.setdefault("about", {})[name] = where
+        keep()
+
+
+if __name__ == "__main__":
+    main()
