@@ -18,6 +18,7 @@ from .cli_finetune import add_finetune
 from .cli_generate import add_generate
 from .cli_options import Parser, UserError, add_command, help_layout
 from .cli_pretrain import add_evaluate, add_pretrain
+from .cli_quantize import add_quantize
 from .cli_tokenizer import add_tokenizer
 from .terminal import tell
 
@@ -135,6 +136,7 @@ def build_parser() -> Parser:
     add_generate(commands)
     add_finetune(commands)
     add_chat(commands)
+    add_quantize(commands)
     return parser
 
 
