@@ -162,10 +162,8 @@ class GPT(nn.Module):
         mask: Tensor | None = None,  # as in `features`
     ) -> Tensor:  # scores of each next token, (B, T, V)
         "Score every token as the one after each position."
-        x = self.features(ids, cache, mask=mask)
-        if self.head is not None:
-            return self.head(x)
-        return F.linear(x, self.token_embedding.weight)
+        x, head = self.features(ids, cache, mask=mask), self.head
+        return head(x) if head else F.linear(x, self.token_embedding.weight)
 
     def features(
         self,
