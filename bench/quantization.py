@@ -39,9 +39,8 @@ from llm_from_scratch.quantization import (
     QuantConfig,
     QuantizedLinear,
     quantize,
-    save_quantized,
-    storage,
 )
+from llm_from_scratch.quantized_files import save_quantized, storage
 from llm_from_scratch.scoring import document_losses
 
 ARMS = {  # name: the scheme; None: as it is

@@ -61,7 +61,7 @@ def quantize(args: argparse.Namespace) -> None:
         raise UserError(f"{out} exists already; add --overwrite to replace it")
     from . import quantization
     from .checkpoint import STORYTELLER, load_checkpoint
-    from .quantized_files import save_quantized
+    from .quantized_files import save_quantized, storage
 
     config = quantization.QuantConfig(
         scheme=args.scheme, table=args.table, group_size=args.group_size
@@ -75,7 +75,7 @@ def quantize(args: argparse.Namespace) -> None:
     meta.pop("format_version", None)
     known = {key: value for key, value in meta.items() if key != "scores"}
     save_quantized(out, small, tokenizer, meta=known, overwrite=args.overwrite)
-    (numbers, old), (_, new) = map(quantization.storage, (model, small))
+    (numbers, old), (_, new) = map(storage, (model, small))
     print(
         f"{out}: {size_in_words(new)}, {8 * new / numbers:.2f} bits a number"
     )

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HOW', 'BLOCK', 'SCHEMES', 'TABLES', 'FORMAT_VERSION', 'check_group_size', 'to_groups', 'Quantized', 'choose_steps',
-           'lowest', 'quantize_tensor', 'dequantize_tensor', 'pack', 'unpack', 'normal_float', 'nearest',
-           'quantize_nf4', 'dynamic_values', 'quantize_scales', 'dequantize_scales', 'QuantConfig', 'layout', 'encode',
-           'decode', 'Multiply', 'QuantizedLinear', 'product_int8', 'QuantizedEmbedding', 'swap', 'quantize', 'storage']
+           'quantize_tensor', 'dequantize_tensor', 'pack', 'unpack', 'normal_float', 'nearest', 'quantize_nf4',
+           'dynamic_values', 'quantize_scales', 'dequantize_scales', 'QuantConfig', 'layout', 'encode', 'decode',
+           'Multiply', 'QuantizedLinear', 'product_int8', 'QuantizedEmbedding', 'swap', 'quantize']
 
 # %% ../nbs/15_quantization.ipynb #imports
 import copy
@@ -81,15 +81,8 @@ def choose_steps(
     if how == "corner":
         largest = x.abs().argmax(-1, keepdim=True)
         return x.gather(-1, largest) / (-high - 1)
-    span = x.amax(-1, keepdim=True).clamp(min=0) - lowest(x)
-    return span / (2**bits - 1)
-
-
-def lowest(
-    x: Tensor,  # weights in groups, (O, I / G, G)
-) -> Tensor:  # at most 0, (O, I / G, 1)
-    "The least of each group; 0 is always within reach."
-    return x.amin(-1, keepdim=True).clamp(max=0)
+    highest = x.amax(-1, keepdim=True).clamp(min=0)
+    return (highest - x.amin(-1, keepdim=True).clamp(max=0)) / (2**bits - 1)
 
 # %% ../nbs/15_quantization.ipynb #quantize-tensor
 def quantize_tensor(
@@ -116,8 +109,8 @@ def quantize_tensor(
     factor = torch.where(scale == 0, 0.0, 1 / scale.float())
     codes, zero = x * factor, None
     if how == "zero_point":
-        zero = (low - lowest(x) * factor).round()
-        codes, zero = codes + zero, zero.squeeze(-1)
+        zero = (low - x.amin(-1).clamp(max=0) * factor[..., 0]).round()
+        codes = codes + zero[..., None]
     codes = codes.round().clamp(low, -low - 1).to(torch.int8).flatten(-2)
     return Quantized(codes, scale.squeeze(-1), zero)
 
@@ -254,8 +247,6 @@ class QuantConfig:
             raise ValueError(
                 f"group_size={G!r} must be {allowed} for {self.scheme}"
             )
-        if type(self.double_quant) is not bool:
-            raise ValueError(f"double_quant={self.double_quant!r}: a bool")
         if self.threshold is not None and not (dynamic and self.threshold > 0):
             raise ValueError(
                 f"threshold={self.threshold!r} must be None, or above 0 with "
@@ -440,10 +431,6 @@ class QuantizedLinear(nn.Module):
         self.fast = None  # was made for what was there before
         return self
 
-    def extra_repr(self) -> str:
-        "For printing."
-        return f"{self.n_in}, {self.n_out}, {self.config.scheme}"
-
 # %% ../nbs/15_quantization.ipynb #product-int8
 def product_int8(
     x: Tensor,  # inputs, (..., I)
@@ -459,13 +446,11 @@ def product_int8(
     rows, apart = x.float().flatten(0, -2), 0.0  # (N, I)
     if threshold is not None:
         large = (rows.abs() >= threshold).any(0)  # (I,)
-        kept = codes[:, large].float() * scale.float()
-        apart = rows[:, large] @ kept.T  # (N, O)
+        apart = rows[:, large] @ (codes[:, large] * scale.float()).T  # (N, O)
         rows = rows.masked_fill(large, 0)
     inputs, own, _ = quantize_tensor(rows, name="x")
     # sums of products below 2^24 are exact in float32
-    total = inputs.float() @ codes.float().T  # (N, O)
-    total = total * own * scale.float().T + apart
+    total = inputs.float() @ codes.float().T * own * scale.float().T + apart
     return total.to(x.dtype).view(*x.shape[:-1], len(codes))
 
 # %% ../nbs/15_quantization.ipynb #quantized-embedding
@@ -516,17 +501,15 @@ def swap(
             own = table if part is model.head else config
             O, I = part.weight.shape
             check_group_size(I, own.group_size, f"{name}.weight")
-            layer = QuantizedLinear(I, O, own, bias=part.bias)
-            memo[id(part)] = layer
+            memo[id(part)] = new = QuantizedLinear(I, O, own, bias=part.bias)
             if fill:
-                layer.fill(part.weight, f"{name}.weight")
+                new.fill(part.weight, f"{name}.weight")
     if config.table != "float":
-        V, C = old.weight.shape
-        check_group_size(C, table.group_size, "token_embedding.weight")
-        new = QuantizedEmbedding(V, C, table, old.weight.dtype)
+        (V, C), name = old.weight.shape, "token_embedding.weight"
+        check_group_size(C, table.group_size, name)
+        memo[id(old)] = new = QuantizedEmbedding(V, C, table, old.weight.dtype)
         if fill:
-            new.table.fill(old.weight, "token_embedding.weight")
-        memo[id(old)] = new
+            new.table.fill(old.weight, name)
     twin = copy.deepcopy(model, memo)
     if config.table != "float" and model.head is None:
         twin.head = twin.token_embedding.table  # tied: the same codes
@@ -555,20 +538,3 @@ def quantize(
             f"model must be a GPT or a ModernGPT, got {type(model).__name__}"
         )
     return swap(model, config or QuantConfig())
-
-# %% ../nbs/15_quantization.ipynb #storage
-def storage(
-    model: nn.Module,  # quantized or not
-) -> tuple[int, int]:  # numbers it stands for; bytes that hold them
-    "Count a model's numbers once, however they are stored."
-    numbers = size = 0
-    seen = set()
-    for part in model.modules():
-        if isinstance(part, QuantizedLinear):
-            numbers += part.n_in * part.n_out
-            size += sum(x.nbytes for x in part.buffers(recurse=False))
-        own = part.parameters(recurse=False)
-        for p in (x for x in own if id(x) not in seen):
-            seen.add(id(p))
-            numbers, size = numbers + p.numel(), size + p.nbytes
-    return numbers, size

@@ -14,7 +14,7 @@ from .checkpoint import find_folder, read_config, save_checkpoint
 from .devices import check_choice
 from .gpt import GPT, GPTConfig, open_tensors
 from .modern import ModernConfig, ModernGPT
-from .quantization import QuantConfig, swap
+from .quantization import QuantConfig, QuantizedLinear, swap
 
 KIND = "llm_from_scratch_quantized"  # model_type, which only we can read
 
@@ -100,6 +100,22 @@ def empty_model(
     with torch.device("meta"):
         model = kinds[1](kinds[0].from_dict(base))
         return swap(model, config, fill=False)
+
+
+def storage(
+    model: nn.Module,  # quantized or not
+) -> tuple[int, int]:  # numbers it stands for; bytes that hold them
+    "Count a model's numbers once, however they are stored."
+    numbers, size, seen = 0, 0, set()
+    for part in model.modules():
+        if isinstance(part, QuantizedLinear):
+            numbers += part.n_in * part.n_out
+            size += sum(x.nbytes for x in part.buffers(recurse=False))
+        own = part.parameters(recurse=False)
+        for p in (x for x in own if id(x) not in seen):
+            seen.add(id(p))
+            numbers, size = numbers + p.numel(), size + p.nbytes
+    return numbers, size
 
 
 TYPES = {
