@@ -57,7 +57,7 @@ ARMS = {  # name: the scheme; None: as it is
     "int4 g32, float table": {"scheme": "int4", "table": "float"},
     "nf4, int4 table": {"scheme": "nf4", "table": "int4"},
 }
-DOCUMENTS, TARGET = 1000, 0.001
+DOCUMENTS, TARGET, ROUNDS = 1000, 0.001, 7
 
 
 def made(name: str, model: nn.Module) -> nn.Module:
@@ -181,7 +181,7 @@ def speed(kept: dict, keep, quick: bool) -> None:
     from bench.decode_speed import theirs as hf
     from llm_from_scratch.decoding import Decoder
 
-    rounds, n = (2, 16) if quick else (7, 64)
+    rounds, n = (2, 16) if quick else (ROUNDS, 64)
     ids = torch.randint(4096, (1, PROMPT))
     for width in (256, 512):
         model = models(width)["modern"].eval()
@@ -235,7 +235,7 @@ def layers(kept: dict, keep, quick: bool) -> None:
                 x = torch.randn(rows, I)
                 with torch.inference_mode():
                     ratios = {name: [] for name in found}
-                    for _ in range(3 if quick else 7):
+                    for _ in range(3 if quick else ROUNDS):
                         base = kernels.seconds_of(plain, x)
                         for name, call in found.items():
                             own = kernels.seconds_of(call, x)
@@ -262,8 +262,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
-    globals()["DOCUMENTS"] = options.documents
+    globals().update(DOCUMENTS=options.documents, ROUNDS=options.rounds)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     path = ROOT / "runs" / "quantization.json"
@@ -273,6 +274,12 @@ def main() -> None:
 
     def keep() -> None:
         if not options.quick:
+            # another process may have kept other parts meanwhile
+            if path.is_file():
+                now = json.loads(path.read_text("utf-8"))
+                mine = set(options.parts or PARTS)
+                result.update({k: v for k, v in now.items()
+                               if k in PARTS and k not in mine})  # fmt: skip
             about = {"name": "held-out TinyStories", "target": TARGET}
             record("quantization", about, result)
 

@@ -200,8 +200,8 @@ def quantized_layers(parts: Iterable[nn.Module]) -> list[QuantizedLinear]:
 
 
 def is_quantized(part: nn.Module) -> bool:
-    "Whether it is a linear layer of few bits."
-    return isinstance(part, QuantizedLinear)
+    "Whether it is a `QuantizedLinear`, of the package or of a page."
+    return hasattr(part, "codes") and hasattr(part, "fast")
 
 
 def join(

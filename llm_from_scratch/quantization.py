@@ -443,7 +443,7 @@ def product_int8(
     With a threshold, the columns in which some |x| is as large are
     multiplied as floats (LLM.int8(), Dettmers et al. 2022, section 3.2).
     """
-    rows, apart = x.float().flatten(0, -2), 0.0  # (N, I)
+    rows, apart = x.float().reshape(-1, x.shape[-1]), 0.0  # (N, I)
     if threshold is not None:
         large = (rows.abs() >= threshold).any(0)  # (I,)
         apart = rows[:, large] @ (codes[:, large] * scale.float()).T  # (N, O)

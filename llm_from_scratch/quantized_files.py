@@ -14,7 +14,7 @@ from .checkpoint import find_folder, read_config, save_checkpoint
 from .devices import check_choice
 from .gpt import GPT, GPTConfig, open_tensors
 from .modern import ModernConfig, ModernGPT
-from .quantization import QuantConfig, QuantizedLinear, swap
+from .quantization import QuantConfig, swap
 
 KIND = "llm_from_scratch_quantized"  # model_type, which only we can read
 
@@ -108,7 +108,7 @@ def storage(
     "Count a model's numbers once, however they are stored."
     numbers, size, seen = 0, 0, set()
     for part in model.modules():
-        if isinstance(part, QuantizedLinear):
+        if hasattr(part, "codes"):  # a QuantizedLinear, or a page's own
             numbers += part.n_in * part.n_out
             size += sum(x.nbytes for x in part.buffers(recurse=False))
         own = part.parameters(recurse=False)
