@@ -25,7 +25,7 @@ def draw_result() -> None:
                 fontsize=8.6)  # fmt: skip
     label(ax, 0.9, "bytes")
     for i in range(4):
-        low, high = (c & 15 for c in codes[2 * i : 2 * i + 2])
+        low, high = (c + 8 for c in codes[2 * i : 2 * i + 2])
         x = LEFT + (CELL + 0.04) * 2 * i
         box(ax, x, 0.9, 2 * CELL + 0.04, 0.36, f"{high:04b} {low:04b}",
             fill=PASTEL[2], fontsize=8.6)  # fmt: skip
@@ -36,6 +36,8 @@ def draw_result() -> None:
         arrow(ax, (x, 2.18), (x, 1.93))
         arrow(ax, (x, 0.88), (x, 0.53))
     ax.text(0.08, 2.02, f"step {step:.3f}", fontsize=8.6, va="center",
+            color=COLORS["orange"])  # fmt: skip
+    ax.text(0.08, 1.38, "plus 8", fontsize=8.6, va="center",
             color=COLORS["orange"])  # fmt: skip
     ax.text(0.08, 0.7, "times step", fontsize=8.6, va="center",
             color=COLORS["orange"])  # fmt: skip
