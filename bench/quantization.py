@@ -46,16 +46,16 @@ from llm_from_scratch.scoring import document_losses
 ARMS = {  # name: the scheme; None: as it is
     "float32": None,
     "int8": {"scheme": "int8"},
-    "int8 g64": {"scheme": "int8", "group_size": 64},
-    "int8 dynamic": {"scheme": "int8_dynamic"},
-    "int8 dynamic, 6": {"scheme": "int8_dynamic", "threshold": 6.0},
-    "int4 g32": {"scheme": "int4"},
-    "int4 g64": {"scheme": "int4", "group_size": 64},
+    "int8_g64": {"scheme": "int8", "group_size": 64},
+    "int8_dynamic": {"scheme": "int8_dynamic"},
+    "int8_outliers": {"scheme": "int8_dynamic", "threshold": 6.0},
+    "int4_g32": {"scheme": "int4"},
+    "int4_g64": {"scheme": "int4", "group_size": 64},
     "nf4": {"scheme": "nf4"},
-    "nf4, plain scales": {"scheme": "nf4", "double_quant": False},
-    "int4 g32, int4 table": {"scheme": "int4", "table": "int4"},
-    "int4 g32, float table": {"scheme": "int4", "table": "float"},
-    "nf4, int4 table": {"scheme": "nf4", "table": "int4"},
+    "nf4_plain_scales": {"scheme": "nf4", "double_quant": False},
+    "int4_all": {"scheme": "int4", "table": "int4"},
+    "int4_float_table": {"scheme": "int4", "table": "float"},
+    "nf4_int4_table": {"scheme": "nf4", "table": "int4"},
 }
 DOCUMENTS, TARGET, ROUNDS = 1000, 0.001, 7
 
@@ -99,6 +99,9 @@ def quality(kept: dict, keep, quick: bool) -> None:
         sizes = torch.as_tensor(list(file.document_bytes(count, length)))
         sizes = sizes.double()
         for name in ARMS:
+            done = kept.get(name, {}).get("documents") == count
+            if done and base is not None:
+                continue  # kept by an earlier call
             own = made(name, model)
             options = {"mode": "documents", "shuffle": False, "epochs": 1}
             loader = TokenLoader(file, 8, length, n_documents=count, **options)
@@ -168,9 +171,9 @@ def memory(kept: dict, keep, quick: bool) -> None:
 
 SPEED_ARMS = {
     "int8": {"scheme": "int8"},
-    "int8 dynamic": {"scheme": "int8_dynamic", "table": "float"},
+    "int8_dynamic": {"scheme": "int8_dynamic", "table": "float"},
     "int4": {"scheme": "int4"},
-    "int4, int4 table": {"scheme": "int4", "table": "int4"},
+    "int4_all": {"scheme": "int4", "table": "int4"},
     "nf4": {"scheme": "nf4"},
 }
 
@@ -187,16 +190,16 @@ def speed(kept: dict, keep, quick: bool) -> None:
         model = models(width)["modern"].eval()
         with tempfile.TemporaryDirectory() as folder:
             peer = peer_of(model, Path(folder) / "m")
-        calls = {"hf float32": hf(peer, ids, n)}
+        calls = {"hf_float32": hf(peer, ids, n)}
         twin = type(peer)(peer.config)
         twin.load_state_dict(peer.state_dict())
-        calls["hf bfloat16"] = hf(twin.to(torch.bfloat16).eval(), ids, n)
-        calls["decoder float32"] = ours(Decoder(model), ids, n)
+        calls["hf_bfloat16"] = hf(twin.to(torch.bfloat16).eval(), ids, n)
+        calls["decoder_float32"] = ours(Decoder(model), ids, n)
         for name, how in SPEED_ARMS.items():
             small = quantize(model, QuantConfig(**how))
             calls[name] = ours(Decoder(small), ids, n)
         slow = quantize(model, QuantConfig())
-        calls["int4 by hand"] = ours(slow, ids, n)
+        calls["int4_by_hand"] = ours(slow, ids, n)
         seconds = in_rounds(calls, rounds)
         rates = {k: spread([n / s for s in v]) for k, v in seconds.items()}
         heads = [k for k in rates if k.startswith("hf")]
@@ -210,7 +213,7 @@ def speed(kept: dict, keep, quick: bool) -> None:
             "tokens_per_second": rates,
             "best_hf": best,
             "to_best_hf": {k: to(k, best) for k in rates},
-            "to_decoder": {k: to(k, "decoder float32") for k in rates},
+            "to_decoder": {k: to(k, "decoder_float32") for k in rates},
             "load": round(os.getloadavg()[0], 1),
         }
         table([(k, *v.values(), kept[str(width)]["to_best_hf"][k]["median"])
@@ -240,7 +243,7 @@ def layers(kept: dict, keep, quick: bool) -> None:
                         for name, call in found.items():
                             own = kernels.seconds_of(call, x)
                             ratios[name].append(base / own)
-                key = f"{scheme} {O}x{I} {rows}"
+                key = f"{scheme}_{O}x{I}_{rows}"
                 kept[key] = {k: spread(v) for k, v in ratios.items()}
                 told = {k: v["median"] for k, v in kept[key].items()}
                 print(key, told, flush=True)

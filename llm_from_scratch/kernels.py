@@ -19,7 +19,7 @@ from .quantization import QuantizedLinear
 Product = Callable[[Tensor], Tensor]  # (..., I) → (..., O)
 CLOSE = 0.03  # of the largest result: what bfloat16 inputs may cost
 GAIN = 0.95  # a kernel has to save 5 % of the time
-BY_HAND = "by hand"
+BY_HAND = "by_hand"
 SECONDS = 0.01  # to time one kernel in
 
 
@@ -70,9 +70,9 @@ def int8_whole(layer: QuantizedLinear) -> Product:
 
 
 KERNELS = {  # scheme: name → what makes a product
-    "int8": {"int8 packed": int8_packed},
-    "int8_dynamic": {"int8 whole": int8_whole},
-    "int4": {"int4 packed": int4_packed},
+    "int8": {"int8_packed": int8_packed},
+    "int8_dynamic": {"int8_whole": int8_whole},
+    "int4": {"int4_packed": int4_packed},
     "nf4": {},
 }
 
