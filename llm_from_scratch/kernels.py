@@ -165,9 +165,9 @@ def speed_up(
 
     Layers of one scheme and shape are measured once. Kernels round inputs
     to bfloat16, so that scores change in the third digit; and they hold
-    codes of four bits once more, in an order of their own. Training,
-    moving or casting the model takes them away again. Raises
-    `ValueError` for a model without quantized layers.
+    codes of four bits once more, in an order of their own. Moving or
+    casting the model takes them away again. Raises `ValueError` for a
+    model without quantized layers.
     """
     layers = quantized_layers([model])
     if not layers:

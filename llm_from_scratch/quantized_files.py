@@ -136,7 +136,9 @@ def check_types(
         name: (x.get_shape(), TYPES.get(x.get_dtype(), x.get_dtype()))
         for name, x in stored.items()
     }
-    like = found.get("norm.weight", (None, torch.float32))[1]
+    like = found.get("norm.weight", (None, None))[1]
+    if like not in (torch.float16, torch.bfloat16, torch.float32):
+        like = torch.float32
     parts = "codes", "scale", "absmax"  # their types are fixed
     right = {
         name: (
@@ -146,7 +148,7 @@ def check_types(
         for name, x in wanted.items()
     }
     faults = [
-        f"{name} is {found.get(name, 'missing')}, not {right.get(name)}"
+        f"{name} is {found.get(name, 'missing')}, not {right.get(name, 'wanted')}"
         for name in sorted(right.keys() | found.keys())
         if right.get(name) != found.get(name)
     ]
