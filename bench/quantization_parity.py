@@ -77,8 +77,8 @@ def blocks(weight: Tensor) -> dict[str, int]:
     import gguf
 
     found = {}
-    for name, size, how in (("Q8_0", 34, {}),
-                            ("Q4_0", 18, {"bits": 4, "how": "corner"})):  # fmt: skip
+    formats = {"Q8_0": (34, {}), "Q4_0": (18, {"bits": 4, "how": "corner"})}
+    for name, (size, how) in formats.items():
         kind = getattr(gguf.GGMLQuantizationType, name)
         told = torch.from_numpy(gguf.quants.quantize(weight.numpy(), kind))
         told = told.reshape(-1, size)

@@ -147,8 +147,9 @@ def check_types(
         )
         for name, x in wanted.items()
     }
+    gone, more = "missing", "wanted"
     faults = [
-        f"{name} is {found.get(name, 'missing')}, not {right.get(name, 'wanted')}"
+        f"{name} is {found.get(name, gone)}, not {right.get(name, more)}"
         for name in sorted(right.keys() | found.keys())
         if right.get(name) != found.get(name)
     ]
