@@ -180,11 +180,12 @@ SPEED_ARMS = {
 
 def speed(kept: dict, keep, quick: bool) -> None:
     "Tokens a second, in turns with transformers'."
-    from bench.decode_speed import PROMPT, in_rounds, models, ours, peer_of
+    from bench.decode_speed import PROMPT, TOKENS, in_rounds, models, ours
+    from bench.decode_speed import peer_of
     from bench.decode_speed import theirs as hf
     from llm_from_scratch.decoding import Decoder
 
-    rounds, n = (2, 16) if quick else (ROUNDS, 64)
+    rounds, n = (2, 16) if quick else (ROUNDS, TOKENS)
     ids = torch.randint(4096, (1, PROMPT))
     for width in (256, 512):
         model = models(width)["modern"].eval()
@@ -195,9 +196,16 @@ def speed(kept: dict, keep, quick: bool) -> None:
         twin.load_state_dict(peer.state_dict())
         calls["hf_bfloat16"] = hf(twin.to(torch.bfloat16).eval(), ids, n)
         calls["decoder_float32"] = ours(Decoder(model), ids, n)
+        torch.compiler.reset()
+        fast = Decoder(model, compiled=True)
+        calls["compiled_float32"] = ours(fast, ids, n)
         for name, how in SPEED_ARMS.items():
             small = quantize(model, QuantConfig(**how))
+            kernels.speed_up(small, rows=PROMPT)
             calls[name] = ours(Decoder(small), ids, n)
+            if how["scheme"] in ("int8", "int4"):
+                fast = Decoder(small, compiled=True)
+                calls[f"compiled_{name}"] = ours(fast, ids, n)
         slow = quantize(model, QuantConfig())
         calls["int4_by_hand"] = ours(slow, ids, n)
         seconds = in_rounds(calls, rounds)

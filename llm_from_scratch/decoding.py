@@ -17,7 +17,7 @@ from .attention import KVCache
 from .block import MLP, gelu
 from .devices import can_compile, compile_options
 from .gpt import GPT
-from .kernels import is_quantized, vector_product
+from .kernels import is_quantized, loops, vector_product
 from .modern import ModernGPT, RMSNorm, SquaredReLU, SwiGLU
 
 Product = Callable[[Tensor], Tensor]  # a vector, times a matrix
@@ -139,6 +139,8 @@ class Decoder:
     ) -> Tensor:  # scores of the next token, (V,)
         "What `step` does, and what is compiled."
         x = self.look_up(id[None])[0, 0]  # (C,)
+        if self.compiled:
+            x = stored(x)
         if self.modern:
             turn = self.cos[place].view(-1), self.sin[place].view(-1)
         else:
@@ -292,16 +294,31 @@ def sums(
     and joins these with what stands before and after; of a call for a
     product it knows nothing.
     """
+    if is_quantized(layers[0]):
+        call = vector_product(layers, loops)
+        return lambda x: call(stored(x))
     biases = [x.bias for x in layers if getattr(x, "bias", None) is not None]
     bias = torch.cat(biases) if biases else None
     weight = torch.cat([x.weight for x in layers])
     wide = torch.promote_types(weight.dtype, torch.float32)
 
     def add_up(x: Tensor) -> Tensor:
-        total = (weight.to(wide) * x.to(wide)).sum(-1).to(x.dtype)
+        total = (weight.to(wide) * stored(x).to(wide)).sum(-1).to(x.dtype)
         return total if bias is None else total + bias
 
     return add_up
+
+
+def stored(
+    x: Tensor,  # a vector, in a compiled step
+) -> Tensor:  # the same
+    """Have it computed once.
+
+    What a loop reads, the compiler likes to compute within that loop, and
+    so a norm once for each row of the matrix that follows. What it has to
+    see as memory it stores before.
+    """
+    return x.as_strided(x.shape, (1,))
 
 
 def mix(

@@ -222,15 +222,17 @@ def join(
 
 def vector_product(
     layers: list[QuantizedLinear],  # of the same input
+    otherwise: Callable | None = None,  # without a kernel; None: by hand
 ) -> Product:  # (I,) → their results, one after the other
     "For one token at a time: matrices joined, the fastest way chosen."
+    otherwise = otherwise or by_hand
     biases = [x.bias for x in layers if x.bias is not None]
     bias = torch.cat(biases) if biases else None
     stacked = [layers] if can_join(layers) else [[x] for x in layers]
     calls = []
     for part in map(join, stacked):
         kernel = fastest(part)[1]
-        calls.append(kernel or by_hand(part))
+        calls.append(kernel or otherwise(part))
     if len(calls) == 1 and bias is None:
         return calls[0]
 
@@ -239,6 +241,40 @@ def vector_product(
         return y if bias is None else y + bias
 
     return product
+
+
+def loops(
+    layer: QuantizedLinear,  # with whole numbers and scales
+) -> Product:  # (I,) → (O,)
+    """Its product as plain sums, for a compiled step (`decoding.sums`).
+
+    The compiler reads codes and widens them in the loop that adds. Raises
+    `ValueError` for a scheme that is more than that.
+    """
+    if layer.config.scheme not in ("int8", "int4"):
+        raise ValueError(
+            f"compiled=True: a model in {layer.config.scheme} cannot be "
+            f"compiled, only in int8 or int4; leave compiled=False"
+        )
+    scale, codes = layer.scale.float(), layer.codes
+    O, G = scale.shape  # one group, or several
+    if layer.config.scheme == "int8":
+        codes = codes.view(O, G, -1)
+
+        def add_up(x: Tensor) -> Tensor:  # (G, I / G) → (O,)
+            return (codes.float() * x * scale[:, :, None]).sum((1, 2))
+
+    else:  # pairs of neighbours → pairs of the halves of a group
+        codes = torch.stack((codes & 15, codes >> 4), -1).view(O, G, 2, -1)
+        codes = codes[:, :, 0] | codes[:, :, 1] << 4  # (O, G, g / 2)
+
+        def add_up(x: Tensor) -> Tensor:
+            first, second = x.view(G, 2, -1).unbind(1)  # both (G, g / 2)
+            low, high = (codes & 15).float() - 8, (codes >> 4).float() - 8
+            both = low * first + high * second
+            return (both * scale[:, :, None]).sum((1, 2))
+
+    return lambda x: add_up(x.float().view(G, -1)).to(x.dtype)
 
 
 def can_join(layers: list[QuantizedLinear]) -> bool:

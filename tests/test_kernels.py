@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from llm_from_scratch import kernels
+from llm_from_scratch import decoding, kernels
 from llm_from_scratch.decoding import Decoder
 from llm_from_scratch.generation import Sampling, generate
 from llm_from_scratch.gpt import GPT, GPTConfig
@@ -14,6 +14,7 @@ from llm_from_scratch.kernels import (
     by_hand,
     fastest,
     join,
+    loops,
     products,
     quantized_layers,
     race,
@@ -172,6 +173,50 @@ def test_the_decoder_writes_what_the_model_scores(kind, case):
         decoder(ids[:, :-1], cache)
         found = decoder(ids[:, -1:], cache)[0, -1]
     assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+LOOPS = [
+    {"scheme": "int8"},
+    {"scheme": "int8", "group_size": 32},
+    {"scheme": "int4"},
+    {"scheme": "int4", "group_size": 64},
+]
+
+
+@pytest.mark.parametrize("case", LOOPS, ids=str)
+def test_loops_equal_the_layer_by_hand(case):
+    layer = layer_of(case)
+    x = torch.randn(128, generator=seeded(3))
+    assert torch.allclose(loops(layer)(x), by_hand(layer)(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", ["gpt", "modern"])
+@pytest.mark.parametrize("case", [LOOPS[0], LOOPS[2]], ids=str)
+def test_what_is_compiled_says_what_the_model_says(
+    case, kind, packed, monkeypatch
+):
+    "The step of a compiled decoder, without compiling it."
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(decoding, "can_compile", lambda device: True)
+    if not packed:  # a machine without the kernels
+        monkeypatch.setattr(kernels, "fastest", lambda *a: (BY_HAND, None))
+    model = quantize(made(kind), QuantConfig(**case))
+    fast = Decoder(model, compiled=True)
+    own, kept = fast.new_cache(1), model.new_cache(1)
+    ids = torch.randint(128, (1, 12), generator=seeded(4))
+    for part in ids.split([4] + [1] * 8, 1):
+        with torch.inference_mode():
+            wanted, found = model(part, kept), fast(part, own)
+        off = (wanted - found).abs().max() / wanted.abs().max()
+        assert off < (0.03 if packed else 1e-5)
+
+
+def test_what_loops_cannot_say_is_refused(monkeypatch):
+    monkeypatch.setattr(decoding, "can_compile", lambda device: True)
+    model = quantize(made(), QuantConfig(scheme="nf4"))
+    with pytest.raises(ValueError, match="compiled=True: a model in nf4"):
+        Decoder(model, compiled=True)
 
 
 def test_a_float_model_is_refused():
