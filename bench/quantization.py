@@ -125,38 +125,49 @@ def quality(kept: dict, keep, quick: bool) -> None:
 
 
 LOAD = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from llm_from_scratch.checkpoint import load_checkpoint
 import torch, llm_from_scratch.quantized_files
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():
+    told = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", told).group(1)) * 1024
+
+load_checkpoint(sys.argv[2])  # what is imported on the way
+Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now
+before = peak()
 model, _, _ = load_checkpoint(sys.argv[1])
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024)
+print(peak() - before)
 """
 
 
 def memory(kept: dict, keep, quick: bool) -> None:
-    "By how much loading a file raises a process's peak."
+    "By how much loading a file raises a process's peak (Linux)."
     from llm_from_scratch.checkpoint import save_checkpoint
     from llm_from_scratch.modern import ModernConfig, ModernGPT
 
     sizes = {"vocab_size": 8192, "context_len": 512, "n_layer": 8}
     config = ModernConfig(**sizes, n_head=8, n_embd=512)
     model = ModernGPT(config, zero_init=False)
+    few = {"n_layer": 1, "n_head": 1, "n_embd": 64}
+    tiny = ModernGPT(ModernConfig(**sizes | few))
     with tempfile.TemporaryDirectory() as folder:
         for name, how in (("float32", None), ("int8", {"scheme": "int8"}),
                           ("int4", {"scheme": "int4", "table": "int4"}),
                           ("nf4", {"scheme": "nf4"})):  # fmt: skip
-            path = Path(folder) / name
+            path, first = Path(folder) / name, Path(folder) / f"{name}_tiny"
             if how is None:
                 own = model
                 save_checkpoint(path, own)
+                save_checkpoint(first, tiny)
             else:
                 own = quantize(model, QuantConfig(**how))
                 save_quantized(path, own)
+                save_quantized(first, quantize(tiny, QuantConfig(**how)))
             found = [
                 int(subprocess.run(
-                    [sys.executable, "-W", "ignore", "-c", LOAD, str(path)],
+                    [sys.executable, "-W", "ignore", "-c", LOAD, path, first],
                     capture_output=True, check=True, text=True, cwd=ROOT,
                     env=os.environ | {"OMP_NUM_THREADS": "1"},
                 ).stdout)
@@ -180,8 +191,14 @@ SPEED_ARMS = {
 
 def speed(kept: dict, keep, quick: bool) -> None:
     "Tokens a second, in turns with transformers'."
-    from bench.decode_speed import PROMPT, TOKENS, in_rounds, models, ours
-    from bench.decode_speed import peer_of
+    from bench.decode_speed import (
+        PROMPT,
+        TOKENS,
+        in_rounds,
+        models,
+        ours,
+        peer_of,
+    )
     from bench.decode_speed import theirs as hf
     from llm_from_scratch.decoding import Decoder
 

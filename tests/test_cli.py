@@ -964,6 +964,8 @@ def test_examples_of_the_help_texts_work(
         stories.write_bytes(STORIES.encode())
     if words[-2:-1] == ["--model"] and words[-1] in MAKES:
         assert main(MAKES[words[-1]]) == 0
+    if words[-2:] == ["--model", "small"]:  # what the line before made
+        assert main(["quantize", "--out", "small"]) == 0
         capsys.readouterr()
     assert main(words) == 0
     out, err = capsys.readouterr()
