@@ -38,7 +38,7 @@ def int8_packed(layer: QuantizedLinear) -> Product:
 
 def int4_packed(layer: QuantizedLinear) -> Product:
     "`_weight_int4pack_mm_for_cpu`: packed anew, inputs in bfloat16."
-    O, I, G = layer.n_out, layer.n_in, layer.config.group_size
+    O, I, G = layer.out_features, layer.in_features, layer.config.group_size
     low, high = layer.codes & 15, layer.codes >> 4
     codes = torch.stack((low, high), -1).flatten(-2).int()  # (O, I)
     packed = torch._convert_weight_to_int4pack_for_cpu(codes, 1)
@@ -85,8 +85,8 @@ def products(
     scheme, own = layer.config.scheme, layer.config.group_size
     if layer.config.threshold is not None or (scheme == "int8" and own):
         return found  # no kernel knows these
-    x = torch.linspace(-1, 1, 3 * layer.n_in, device=layer.codes.device)
-    x = x.roll(layer.n_in // 3).view(3, -1).sin()
+    x = torch.linspace(-1, 1, 3 * layer.in_features, device=layer.codes.device)
+    x = x.roll(layer.in_features // 3).view(3, -1).sin()
     wanted = by_hand(layer)(x)
     limit = CLOSE * wanted.abs().max().item()
     for name, make in KERNELS[scheme].items():
@@ -133,7 +133,9 @@ def race(
 ) -> dict[str, float]:  # name: seconds of a product
     "Time the layer by hand and each kernel that is right."
     found = products(layer) if found is None else found
-    x = torch.ones(rows, layer.n_in, dtype=dtype, device=layer.codes.device)
+    x = torch.ones(
+        rows, layer.in_features, dtype=dtype, device=layer.codes.device
+    )
     runners = {BY_HAND: by_hand(layer)} | found
     with torch.inference_mode():
         return {name: seconds_of(call, x) for name, call in runners.items()}
@@ -175,7 +177,7 @@ def speed_up(
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     chosen, count = {}, {}
     for layer in layers:
-        key = layer.config, layer.n_in, layer.n_out
+        key = layer.config, layer.in_features, layer.out_features
         if key not in chosen:
             chosen[key] = fastest(layer, rows=rows, dtype=dtype)[0]
         name = chosen[key]
@@ -210,10 +212,10 @@ def join(
     "Rows are quantized one by one, so that matrices can be stacked."
     if len(layers) == 1:
         return layers[0]
-    first, total = layers[0], sum(x.n_out for x in layers)
+    first, total = layers[0], sum(x.out_features for x in layers)
     if first.config.scheme == "nf4":
         raise ValueError("nf4 scales are shared across rows: join no layers")
-    joined = QuantizedLinear(first.n_in, total, first.config)
+    joined = QuantizedLinear(first.in_features, total, first.config)
     for name in ("codes", "scale"):
         parts = torch.cat([x.get_buffer(name) for x in layers])
         joined.get_buffer(name).copy_(parts)

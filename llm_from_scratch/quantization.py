@@ -368,17 +368,17 @@ class QuantizedLinear(nn.Module):
 
     def __init__(
         self,
-        n_in: int,  # I
-        n_out: int,  # O
+        in_features: int,  # I
+        out_features: int,  # O
         config: QuantConfig,  # the scheme
         *,
         bias: Tensor | None = None,  # is kept as it is, (O,)
     ):
         "Empty; `fill` quantizes a matrix, `load_state_dict` brings one."
         super().__init__()
-        self.n_in, self.n_out, self.config = n_in, n_out, config
-        self.fast = None  # a faster product; see `kernels.speed_up`
-        for name, (shape, kind) in layout(config, n_out, n_in).items():
+        self.in_features, self.out_features = I, O = in_features, out_features
+        self.config, self.fast = config, None  # see `kernels.speed_up`
+        for name, (shape, kind) in layout(config, O, I).items():
             self.register_buffer(name, torch.empty(shape, dtype=kind))
         self.bias = bias
         if bias is not None:
@@ -481,7 +481,7 @@ class QuantizedEmbedding(nn.Module):
     ) -> Tensor:  # their rows, (B, T, C)
         "As `Embedding`, with the same errors."
         table = self.table
-        check_ids(ids, table.n_out)
+        check_ids(ids, table.out_features)
         parts = {"codes": table.codes[ids], "scale": table.scale[ids]}
         return decode(parts, table.config).to(self.like.dtype)  # (B, T, C)
 

@@ -109,7 +109,7 @@ def storage(
     numbers, size, seen = 0, 0, set()
     for part in model.modules():
         if hasattr(part, "codes"):  # a QuantizedLinear, or a page's own
-            numbers += part.n_in * part.n_out
+            numbers += part.in_features * part.out_features
             size += sum(x.nbytes for x in part.buffers(recurse=False))
         own = part.parameters(recurse=False)
         for p in (x for x in own if id(x) not in seen):
