@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ON_HUB = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"  # owner/name
 OWN_KEY = "llm_from_scratch"  # of what we write beside others' keys
+CONFIGS = ("config.json", "adapter_config.json")  # of a model's folder
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files
 PART = r"[A-Za-z0-9][\w.-]*\.safetensors"  # the name of one: no path
@@ -148,9 +149,10 @@ def _weight_files(folder: Path) -> list[str]:
 
 def read_config(
     folder: Path,  # of `find_folder`
-) -> dict:  # the content of its `config.json`
+    name: str = "config.json",  # of the file; adapters have another
+) -> dict:  # its content
     "Raises `ValueError`, naming the file, unless it holds a JSON object."
-    return _read_object(folder / "config.json")
+    return _read_object(folder / name)
 
 
 def _read_object(path: Path) -> dict:
@@ -214,7 +216,8 @@ def _check_old(path: Path, overwrite: bool) -> None:
             f"{path} exists already; pass overwrite=True to replace it"
         )
     replaceable = path.is_dir() and (
-        (path / "config.json").is_file() or not any(path.iterdir())
+        not any(path.iterdir())
+        or any((path / name).is_file() for name in CONFIGS)
     )
     if not replaceable:
         raise FileExistsError(
