@@ -1,0 +1,490 @@
+"""What a low-rank adapter learns, beside full finetuning, and its price.
+
+The task: letters, a kind of text that the storyteller has never read. A
+small grammar of the story world tells them, so the least that any model
+could spend on them is known, and a program can say whether a letter that
+the model wrote is one. Each arm learns from the same 256 letters of its
+seed, in as many steps; its learning rate is the best of some on letters of
+another seed, judged by other letters than those of the table.
+
+    python bench/lora.py               # all that is not recorded yet
+    python bench/lora.py r1 r8 speed   # only these
+    python bench/lora.py tuned FOLDER  # the spectrum of another finetuning
+
+Arms are kept one by one in runs/lora.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench._common import ROOT, machine
+from llm_from_scratch.attention import attend_fused, set_attention
+from llm_from_scratch.checkpoint import load_checkpoint
+from llm_from_scratch.files import END, GRAMMAR, read_text
+from llm_from_scratch.generation import Sampling, generate
+from llm_from_scratch.lora import (
+    IN_ATTENTION,
+    IN_MLP,
+    LoRAConfig,
+    add_adapters,
+    linear_maps,
+)
+from llm_from_scratch.pretraining import TrainConfig, Training
+from llm_from_scratch.scoring import IGNORED, evaluate
+from llm_from_scratch.stories import NGram, StoryWorld
+
+FILE = ROOT / "runs" / "lora.json"
+LETTERS = ROOT / "nbs" / "14_lora.ipynb"  # the page has the rules
+SEEDS = (0, 1, 2)
+TRAIN, TUNE, TEST, STORIES, WRITTEN = 256, 100, 200, 30, 100
+STEPS, BATCH = 80, 8
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+SHOTS = 5  # letters before the one to predict, for the untuned model
+ROUNDS = 24  # of steps that are timed, in turns
+
+
+def rules(name: str) -> str:
+    "The rules of a kind of text, as the lesson has them."
+    cells = json.loads(LETTERS.read_text("utf-8"))["cells"]
+    for cell in cells:
+        found = re.search(rf'{name} = """(.*?)"""', "".join(cell["source"]),
+                          re.DOTALL)  # fmt: skip
+        if found:
+            return found[1].replace("\\\n", "")
+    raise KeyError(name)
+
+
+@cache
+def world(name: str) -> StoryWorld:
+    "The story world, telling another kind of text."
+    start = re.compile(r"^story: .*?\n\n", re.DOTALL | re.MULTILINE)
+    return StoryWorld(start.sub(rules(name) + "\n\n", read_text(GRAMMAR), 1))
+
+
+@cache
+def letters(part: str, seed: int = 0) -> list[str]:
+    "Letters of one part; no seed of the world is in two of them."
+    first, n = {
+        "train": (40_000_000 + 10_000 * seed, TRAIN),
+        "tune": (41_000_000, TUNE),
+        "test": (42_000_000, TEST),
+    }[part]
+    return [*world("LETTERS").stream(first, n)]
+
+
+@cache
+def storyteller():
+    "The model that comes with the library, and its tokenizer."
+    model, tokenizer, _ = load_checkpoint(dtype=torch.float32)
+    set_attention(model, attend_fused)
+    return model.state_dict(), tokenizer, model.config
+
+
+def fresh() -> nn.Module:
+    "A copy that may be changed."
+    model = load_checkpoint(dtype=torch.float32)[0]
+    set_attention(model, attend_fused)
+    return model
+
+
+def batches(texts: list[str], size: int = BATCH) -> list:
+    "Ids and targets of texts, one a row; padding is not counted."
+    _, tokenizer, _ = storyteller()
+    end = tokenizer.special_tokens[END]
+    rows = [[end, *tokenizer.encode(text), end] for text in texts]
+    found = []
+    for i in range(0, len(rows), size):
+        some = rows[i : i + size]
+        longest = max(map(len, some))
+        ids = torch.full((len(some), longest), IGNORED)
+        for out, row in zip(ids, some, strict=True):
+            out[: len(row)] = torch.tensor(row)
+        found.append((ids[:, :-1].clamp(min=0), ids[:, 1:]))
+    return found
+
+
+def shuffled(texts: list[str], seed: int) -> list:
+    "As many batches as there are steps, each epoch in another order."
+    chance, found = torch.Generator().manual_seed(seed), []
+    while len(found) < STEPS + 1:
+        order = torch.randperm(len(texts), generator=chance).tolist()
+        found += batches([texts[i] for i in order])
+    return found
+
+
+def bits(model: nn.Module, texts: list[str]) -> float:
+    "Bits per byte."
+    sizes = [len(text.encode()) for text in texts]
+    return evaluate(model, batches(texts, 50), sizes).bits_per_byte
+
+
+@cache
+def plain_stories() -> list[str]:
+    "Ordinary stories of the world, for what is forgotten."
+    return [*StoryWorld().stream(20_000_000, STORIES)]
+
+
+@cache
+def floor() -> float:
+    "What the letters of the table cost whoever knows the rules."
+    told = letters("test")
+    nats = sum(world("LETTERS").log_prob(text) for text in told)
+    return -nats / math.log(2) / sum(len(text.encode()) for text in told)
+
+
+def share_right(model: nn.Module, seed: int) -> float:
+    "How many of the letters that it writes are letters of the world."
+    _, tokenizer, _ = storyteller()
+    end = tokenizer.special_tokens[END]
+    written = generate(
+        model.eval(),
+        [[end]] * WRITTEN,
+        max_tokens=110,
+        sampling=Sampling(temperature=0.8),
+        stop_ids=[end],
+        generator=torch.Generator().manual_seed(seed),
+    )
+    texts = [tokenizer.decode(ids) for ids in written]
+    return statistics.mean(
+        math.isfinite(world("LETTERS").log_prob(text)) for text in texts
+    )
+
+
+# ------------------------------------------------------------ ways to learn
+
+
+def everything(model: nn.Module, seed: int) -> None:
+    "All weights."
+
+
+def last_blocks(model: nn.Module, seed: int, n: int) -> None:
+    "The last blocks and the last norm."
+    model.requires_grad_(False)
+    for part in (*model.blocks[-n:], model.norm):
+        part.requires_grad_(True)
+
+
+def adapt(model: nn.Module, seed: int, **options) -> None:
+    "Adapters."
+    chance = torch.Generator().manual_seed(seed)
+    add_adapters(model, LoRAConfig(**options), generator=chance)
+
+
+def ways() -> dict[str, Callable]:
+    "Name of an arm → what prepares a model for it."
+    found = {"full": everything}
+    for rank in (8, 1, 4, 16, 2):
+        found[f"r{rank}"] = partial(adapt, rank=rank, alpha=2.0 * rank)
+    places = {
+        "attention": IN_ATTENTION,
+        "mlp": IN_MLP,
+        "qv": ("q_proj", "v_proj"),
+    }
+    for name, targets in places.items():
+        found[name] = partial(adapt, rank=8, targets=targets)
+    for n in (2, 1):
+        found[f"last{n}"] = partial(last_blocks, n=n)
+    for alpha in (4, 64):
+        found[f"alpha{alpha}"] = partial(adapt, rank=8, alpha=float(alpha))
+    return found
+
+
+def rates(name: str) -> tuple[float, ...]:
+    "Which rates are tried: three, more where alpha moves the best."
+    first, n = {"full": (0, 3), "last": (1, 3), "alph": (1, 5)}.get(
+        name[:4], (2, 3)
+    )
+    return RATES[first : first + n]
+
+
+def learn(way: Callable, seed: int, lr: float, texts: list[str]):
+    "A model that has learned, its optimizer's bytes, seconds, weights."
+    model = fresh()
+    way(model, seed)
+    config = TrainConfig(
+        steps=STEPS, lr=lr, weight_decay=0.0, warmup=STEPS // 10, decay=0.9
+    )
+    run = Training(model.train(), shuffled(texts, seed), config)
+    start = time.perf_counter()
+    while run.progress < 1:
+        run.take_step()
+    seconds = time.perf_counter() - start
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return model, held(run), seconds, count
+
+
+def held(run: Training) -> int:
+    "Bytes of an optimizer's averages."
+    states = run.optimizer.optimizer.state.values()
+    return sum(
+        x.numel() * x.element_size()
+        for state in states
+        for x in state.values()
+        if isinstance(x, Tensor) and x.ndim
+    )
+
+
+def trained_arm(name: str) -> dict:
+    "Choose a rate, then learn with three seeds."
+    tried, way = {}, ways()[name]
+    for lr in rates(name):
+        try:
+            model = learn(way, 9, lr, letters("train", 9))[0]
+            tried[f"{lr:g}"] = round(bits(model, letters("tune")), 4)
+        except ArithmeticError:
+            tried[f"{lr:g}"] = None
+    lr = float(min((x for x in tried if tried[x]), key=tried.get))
+    rows = []
+    for seed in SEEDS:
+        model, size, seconds, count = learn(
+            way, seed, lr, letters("train", seed)
+        )
+        rows.append(judge(model, seed) | {"seconds": round(seconds, 1)})
+    return {
+        "rates": tried,
+        "lr": lr,
+        "trained": count,
+        "optimizer_mb": round(size / 1e6, 3),
+        "seeds": rows,
+    }
+
+
+def judge(model: nn.Module, seed: int) -> dict:
+    "A row of the table."
+    return {
+        "bits": round(bits(model, letters("test")), 4),
+        "stories": round(bits(model, plain_stories()), 4),
+        "right": round(share_right(model, seed), 4),
+    }
+
+
+def untuned() -> dict:
+    "The storyteller as it is."
+    model = fresh()
+    return {"seeds": [judge(model, seed) for seed in SEEDS]}
+
+
+@torch.no_grad()
+def shots() -> dict:
+    "The storyteller as it is, with some letters before each."
+    model, (_, tokenizer, _) = fresh().eval(), storyteller()
+    end, rows = tokenizer.special_tokens[END], []
+    for seed in SEEDS:
+        before = [end]
+        for text in letters("train", seed)[:SHOTS]:
+            before += [*tokenizer.encode(text), end]
+        nats, told = 0.0, letters("test")
+        for x, y in batches(told, 25):
+            first = torch.tensor(before[:-1]).expand(len(x), -1)
+            logits = model(torch.cat((first, x), 1))[:, first.shape[1] :]
+            nats += nn.functional.cross_entropy(
+                logits.flatten(0, 1), y.flatten(), reduction="sum"
+            ).item()
+        size = sum(len(text.encode()) for text in told)
+        rows.append({"bits": round(nats / math.log(2) / size, 4)})
+    return {"shots": SHOTS, "seeds": rows}
+
+
+def counting() -> dict:
+    "The best of some n-gram models, fitted on the same letters."
+    _, tokenizer, config = storyteller()
+    end = tokenizer.special_tokens[END]
+
+    def coded(texts: list[str]) -> list[list[int]]:
+        return [[end, *tokenizer.encode(text), end] for text in texts]
+
+    def cost(model: NGram, texts: list[str]) -> float:
+        nats = -sum(sum(model.log_probs(ids)) for ids in coded(texts))
+        return nats / math.log(2) / sum(len(x.encode()) for x in texts)
+
+    def fit(n: int, seed: int) -> NGram:
+        model = NGram(n, config.vocab_size)
+        return model.fit(coded(letters("train", seed)))
+
+    tried = {n: cost(fit(n, 9), letters("tune")) for n in (2, 3, 4, 5)}
+    n = min(tried, key=tried.get)
+    rows = [
+        {"bits": round(cost(fit(n, seed), letters("test")), 4)}
+        for seed in SEEDS
+    ]
+    return {"n": n, "seeds": rows}
+
+
+# ----------------------------------------------------- spectrum and speed
+
+
+def spectra(before: nn.Module, after: nn.Module) -> dict[str, list]:
+    "Share of each update's squared length within its first directions."
+    found, kinds = {}, linear_maps(before)
+    for name, part in linear_maps(after).items():
+        change = (part.weight - kinds[name].weight).detach().double()
+        energy = torch.linalg.svdvals(change).square()
+        shares = energy.cumsum(0) / energy.sum()
+        found[name] = [round(x, 4) for x in shares[:64].tolist()]
+    return found
+
+
+@torch.no_grad()
+def truncated(before: nn.Module, after: nn.Module, rank: int) -> nn.Module:
+    "The base, and only the first directions of each update."
+    model, kinds = fresh(), linear_maps(after)
+    model.load_state_dict(after.state_dict())
+    for name, part in linear_maps(model).items():
+        old = linear_maps(before)[name].weight
+        u, s, v = torch.linalg.svd(kinds[name].weight - old, False)
+        part.weight.copy_(old + u[:, :rank] * s[:rank] @ v[:rank])
+    return model
+
+
+def spectrum() -> dict:
+    "Of full finetuning on the letters, and what its first directions do."
+    known = json.loads(FILE.read_text("utf-8"))["arms"]["full"]
+    base, rows = fresh(), []
+    for seed in SEEDS:
+        after = learn(everything, seed, known["lr"], letters("train", seed))[0]
+        shares = spectra(base, after)
+        kept = {
+            rank: round(bits(truncated(base, after, rank), letters("test")), 4)
+            for rank in (0, 1, 2, 4, 8, 16, 32, 64)
+        }
+        rows.append({"kept": kept, "mean": mean_shares(shares)})
+    return {"seeds": rows}
+
+
+def mean_shares(shares: dict[str, list]) -> list[float]:
+    "Over all matrices."
+    return [
+        round(statistics.fmean(x), 4)
+        for x in zip(*shares.values(), strict=True)
+    ]
+
+
+def of_tuned(folder: str) -> dict:
+    "The spectrum of a model that was finetuned elsewhere."
+    after = load_checkpoint(folder, dtype=torch.float32)[0]
+    shares = spectra(fresh(), after)
+    return {"mean": mean_shares(shares)}
+
+
+def speed() -> dict:
+    "Seconds of a step, in turns, and bytes of the optimizers."
+    found = {}
+    for shape in ((16, 64), (4, 256)):
+        runs = {}
+        for name in ("full", "r8", "qv", "last2"):
+            model = fresh()
+            ways()[name](model, 0)
+            chance = torch.Generator().manual_seed(0)
+            ids = torch.randint(4096, (shape[0], shape[1] + 1),
+                                generator=chance)  # fmt: skip
+            config = TrainConfig(steps=10**6, lr=1e-6)
+            batch = (ids[:, :-1], ids[:, 1:])
+            runs[name] = Training(model.train(), [batch], config)
+            runs[name].take_step()
+        taken = {name: [] for name in runs}
+        for _ in range(ROUNDS):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run.take_step()
+                taken[name].append(time.perf_counter() - start)
+        rows = {}
+        for name, run in runs.items():
+            pairs = zip(taken[name], taken["full"], strict=True)
+            ratios = statistics.quantiles([a / b for a, b in pairs], n=4)
+            times = statistics.quantiles(taken[name], n=4)
+            rows[name] = {
+                "ms": [round(1000 * x, 1) for x in times],
+                "ratio": [round(x, 3) for x in ratios],
+                "optimizer_mb": round(held(run) / 1e6, 3),
+            }
+        found["x".join(map(str, shape))] = rows
+    return {"shapes": found, "rounds": ROUNDS}
+
+
+# --------------------------------------------------------------- the record
+
+
+def interval(values: list[float]) -> dict:
+    "Mean, and half of a 95 % interval from the seeds (Student's t)."
+    times = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}[len(values)]
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return {"mean": round(mean, 4), "margin": round(times * spread, 4)}
+
+
+def keep(name: str, row: dict) -> None:
+    "Put an arm into the record, with the machine of this run."
+    known = {"arms": {}}
+    if FILE.is_file():
+        known = json.loads(FILE.read_text("utf-8"))
+    known |= {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "settings": {
+            "train": TRAIN,
+            "tune": TUNE,
+            "test": TEST,
+            "stories": STORIES,
+            "written": WRITTEN,
+            "steps": STEPS,
+            "batch": BATCH,
+            "seeds": SEEDS,
+            "rates": RATES,
+            "threads": torch.get_num_threads(),
+            "optimizer": "AdamW, no weight decay, a tenth of warm-up",
+        },
+        "floor": round(floor(), 4),
+    }
+    known["arms"][name] = row
+    text = json.dumps(known, indent=1, ensure_ascii=False) + "\n"
+    FILE.write_text(text, encoding="utf-8", newline="\n")
+
+
+def arms() -> dict[str, Callable[[], dict]]:
+    "Name → what measures it, in the order of a first run."
+    found = {"untuned": untuned, "shots": shots, "counting": counting}
+    for name in ways():
+        found[name] = partial(trained_arm, name)
+    return found | {"spectrum": spectrum, "speed": speed}
+
+
+def main() -> None:
+    "Run the arms that are asked for and not there yet."
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    asked, known = sys.argv[1:], {}
+    if FILE.is_file():
+        known = json.loads(FILE.read_text("utf-8"))["arms"]
+    if asked[:1] == ["tuned"]:
+        keep("tuned", of_tuned(asked[1]))
+        return
+    for name, measure in arms().items():
+        if (name not in asked) if asked else (name in known):
+            continue
+        start = time.perf_counter()
+        row = measure()
+        for key in ("bits", "stories", "right"):
+            if key in row.get("seeds", [{}])[0]:
+                row[key] = interval([x[key] for x in row["seeds"]])
+        row["minutes"] = round((time.perf_counter() - start) / 60, 2)
+        keep(name, row)
+        print(f"{name:10}", row.get("bits"), row.get("right"),
+              row.get("lr"), row["minutes"], flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
