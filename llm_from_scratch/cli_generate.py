@@ -37,6 +37,11 @@ def add_generate(commands) -> None:
     )
     add_model(parser)
     parser.add_argument(
+        "--adapter",
+        metavar="DIR",
+        help="a folder of save_adapter or peft, put on the model",
+    )
+    parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "stored"),
         help="how precisely to compute; stored: as the weights are (default: "
@@ -205,4 +210,8 @@ def load(args: argparse.Namespace) -> tuple:
     size = sum(x.numel() * x.element_size() for x in model.parameters())
     if args.dtype is None and size <= SMALL:
         model = model.float()
+    if args.adapter is not None:
+        from .lora import load_adapter, merge_adapters
+
+        model = merge_adapters(load_adapter(model, args.adapter))
     return model, tokenizer

@@ -15,6 +15,13 @@ from llm_from_scratch.decoding import Decoder
 from llm_from_scratch.files import END
 from llm_from_scratch.generation import Sampling, stream
 from llm_from_scratch.gpt import GPT, GPTConfig
+from llm_from_scratch.lora import (
+    LoRAConfig,
+    adapters,
+    add_adapters,
+    merge_adapters,
+    save_adapter,
+)
 from llm_from_scratch.tokenization import BPETokenizer
 
 SENTENCE = "Lily lost her red ball, so she asked Ben."
@@ -226,3 +233,37 @@ def test_model_without_tokenizer(capsys, model):
     code, _, err = run(capsys, "x")
     assert code == 2
     assert "model holds no tokenizer.json" in err
+
+
+def test_an_adapter(capsys, tmp_path):
+    model = load_checkpoint("model", dtype=torch.float32)[0]
+    config = LoRAConfig(rank=2, targets=("q_proj", "up"))
+    random = torch.Generator().manual_seed(0)
+    add_adapters(model, config, generator=random)
+    for _, part in adapters(model):
+        part.lora_B.data.normal_(generator=random)
+    save_adapter("adapter", model)
+    plain = run(capsys, "Lily lost", "--seed", "3")[1]
+    code, out, err = run(capsys, "Lily lost", "--seed", "3", "--adapter",
+                         "adapter")  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out != plain
+    save_checkpoint("merged", merge_adapters(model),
+                    BPETokenizer.load("model/tokenizer.json"))  # fmt: skip
+    assert main(["generate", "--model", "merged", "Lily lost", "--seed",
+                 "3"]) == 0  # fmt: skip
+    assert capsys.readouterr().out == out
+
+
+def test_mistakes_with_adapters(capsys):
+    code, out, err = run(capsys, "Lily", "--adapter", "nowhere")
+    assert (code, out) == (2, "")
+    assert "nowhere holds no adapter_config.json" in err
+    other = load_checkpoint("model", dtype=torch.float32)[0]
+    other.position_embedding.weight.data += 1
+    save_adapter(
+        "other", add_adapters(other, LoRAConfig(rank=1, targets=("up",)))
+    )
+    code, out, err = run(capsys, "Lily", "--adapter", "other")
+    assert (code, out) == (2, "")
+    assert "was trained on another base" in err
