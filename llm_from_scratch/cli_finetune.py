@@ -75,13 +75,21 @@ def add_classify(commands) -> None:
 
 def add_how(parser: Parser) -> None:
     "How it is learned."
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--blocks",
         type=blocks,
         metavar="N",
         default=2,
         help="last blocks that learn, 0: the head alone, all: everything "
         "(default: %(default)s)",
+    )
+    what.add_argument(
+        "--lora",
+        type=whole(1),
+        metavar="RANK",
+        help="let adapters of this rank learn instead, beside all blocks; "
+        "they are merged at the end",
     )
     parser.add_argument(
         "--epochs",
@@ -135,8 +143,9 @@ def classify(args: argparse.Namespace) -> None:
     from .finetuning import classify as run
     from .pretraining import NotFinite
 
-    names = ("text", "label", "model", "blocks", "epochs", "lr", "keep")
-    asked = {name: getattr(args, name) for name in (*names, "seed")}
+    names = ("text", "label", "model", "blocks", "lora", "epochs", "lr")
+    names += ("keep", "seed")
+    asked = {name: getattr(args, name) for name in names}
     wish = Wish(data=data, test=test, context_len=args.context, **asked)
     shown = bool(sys.stderr and sys.stderr.isatty())
     try:

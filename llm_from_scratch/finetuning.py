@@ -30,11 +30,13 @@ from .classification import (
 )
 from .devices import check_range
 from .files import END
+from .lora import LoRAConfig, adapters, add_adapters, merge_adapters
 from .pretraining import TrainConfig, train
 from .tokenization import BPETokenizer
 from .word_baseline import WordWeights, fit_logistic
 
 RATES = {0: 1e-2, None: 3e-4}  # by blocks that learn; others: 1e-3
+LORA_RATE = 3e-3  # of adapters
 LEAST = 48  # steps, so that a small table is seen often enough
 
 
@@ -48,6 +50,7 @@ class Wish:
     label: str = "label"  # the column to learn
     model: str | Path | None = None  # None: the storyteller
     blocks: int | None = 2  # last ones to train; 0: the head; None: all
+    lora: int | None = None  # rank of adapters that learn in place of blocks
     epochs: int = 3  # at least; a small table is seen more often
     lr: float | None = None  # None: what suits `blocks`
     batch_size: int = 16  # texts a step
@@ -58,8 +61,10 @@ class Wish:
     def __post_init__(self):
         if self.lr is not None:
             check_range("lr", self.lr, 0, 1)
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "lora"):
             value = getattr(self, name)
+            if name == "lora" and value is None:
+                continue
             if type(value) is not int or value < 1:
                 raise ValueError(
                     f"{name}={value!r} must be a whole number of at least 1"
@@ -108,9 +113,10 @@ def classify(
                                     **options)  # fmt: skip
     chance = torch.Generator().manual_seed(wish.seed)
     classifier = Classifier(model, names, generator=chance)
-    trained = freeze(classifier, wish.blocks)
+    trained = choose(classifier, wish, chance)
     steps = max(wish.epochs * len(loaders["train"]), LEAST)
-    lr = RATES.get(wish.blocks, 1e-3) if wish.lr is None else wish.lr
+    lr = LORA_RATE if wish.lora else RATES.get(wish.blocks, 1e-3)
+    lr = lr if wish.lr is None else wish.lr
     cut = sum(loader.n_cut for loader in loaders.values())
     say(f"training {trained:,} weights for {steps} steps; {cut} texts cut")
     train(
@@ -127,6 +133,7 @@ def classify(
         loss_fn=classification_loss,
         progress=progress,
     )
+    merge_adapters(model)
     say("judging it on texts held out")
     heat = find_temperature(*predict(classifier, loaders["tune"]))
     scores, targets = predict(classifier, loaders["test"])
@@ -152,6 +159,24 @@ def classify(
         overwrite=overwrite,
     )
     return result
+
+
+def choose(
+    classifier: Classifier,  # changed in place
+    wish: Wish,  # blocks, or adapters
+    chance: torch.Generator,  # of the adapters' first weights
+) -> int:  # weights that are trained
+    """Blocks, or adapters beside all maps of all blocks.
+
+    Raises `ValueError` for a rank above a map's smaller side.
+    """
+    if wish.lora is None:
+        return freeze(classifier, wish.blocks)
+    count = freeze(classifier, 0)
+    config = LoRAConfig(rank=wish.lora, alpha=2.0 * wish.lora)
+    add_adapters(classifier.model, config, generator=chance)
+    pairs = (adapter for _, adapter in adapters(classifier))
+    return count + sum(x.lora_A.numel() + x.lora_B.numel() for x in pairs)
 
 
 def split(

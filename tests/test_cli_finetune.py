@@ -207,3 +207,37 @@ def test_texts_without_words_have_no_baseline_of_words():
 def test_a_wish_is_checked(wish, message):
     with pytest.raises(ValueError, match=message):
         Wish(data="labels.csv", **wish)
+
+
+def test_adapters_learn_in_place_of_blocks(capsys, model):
+    assert classify(model, "--lora 2 --json --epochs 1 --out some") == 0
+    result = json.loads(capsys.readouterr().out)
+    # seven maps of two blocks, rank 2: inputs and outputs; and the head
+    config = ModernConfig(
+        vocab_size=300, context_len=16, n_layer=2, n_head=2, n_embd=32
+    )
+    C, M, kv = 32, config.mlp_width, config.n_kv_head * config.head_size
+    sides = 2 * (C + C) + 2 * (C + kv) + 3 * (C + M)
+    assert result["trained"] == 2 * 2 * sides + 2 * C
+    classifier, _, _ = load_classifier("some")
+    assert not any("lora" in name for name, _ in classifier.named_modules())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("--lora 0", "--lora"),
+        ("--lora 99", "rank=99 is above 32"),
+        ("--lora 2 --blocks 1", "not allowed with"),
+    ],
+)
+def test_bad_adapters(capsys, here, model, more, words):
+    assert classify(model, more) != 0
+    assert words in capsys.readouterr().err
+    assert not (here / "classifier").exists()
+
+
+def test_a_bad_rank_of_a_wish():
+    for value in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"lora={value!r}"):
+            Wish(data="labels.csv", lora=value)
