@@ -22,10 +22,12 @@ import os
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -41,9 +43,15 @@ from llm_from_scratch.lora import (
     IN_ATTENTION,
     IN_MLP,
     LoRAConfig,
+    adapters,
     add_adapters,
     linear_maps,
+    load_adapter,
+    map_names,
+    merge_adapters,
+    save_adapter,
 )
+from llm_from_scratch.modern import save_modern
 from llm_from_scratch.pretraining import TrainConfig, Training
 from llm_from_scratch.scoring import IGNORED, evaluate
 from llm_from_scratch.stories import NGram, StoryWorld
@@ -204,10 +212,9 @@ def ways() -> dict[str, Callable]:
 
 
 def rates(name: str) -> tuple[float, ...]:
-    "Which rates are tried: three, more where alpha moves the best."
-    places = {"full": (0, 3), "last2": (1, 4), "r8": (1, 5)}
-    places |= {"alpha4": (2, 6), "alpha64": (0, 4)}
-    return RATES[slice(*places.get(name, (2, 5)))]
+    "Which four rates are tried."
+    first = {"full": 0, "last2": 1, "alpha64": 1}.get(name, 2)
+    return RATES[first : first + 4]
 
 
 def learn(way: Callable, seed: int, lr: float, texts: list[str]):
@@ -239,25 +246,25 @@ def held(run: Training) -> int:
 
 def trained_arm(name: str) -> dict:
     "Choose a rate, then learn with three seeds."
-    tried, way = {}, ways()[name]
+    tried, forgot, way = {}, {}, ways()[name]
     for lr in rates(name):
         try:
             model = learn(way, 9, lr, letters("train", 9))[0]
-            tried[f"{lr:g}"] = round(bits(model, letters("tune")), 4)
-        except ArithmeticError:
-            tried[f"{lr:g}"] = None
-    lr = float(min((x for x in tried if tried[x]), key=tried.get))
+        except ArithmeticError:  # too fast
+            continue
+        tried[f"{lr:g}"] = round(bits(model, letters("tune")), 4)
+        forgot[f"{lr:g}"] = round(bits(model, plain_stories()), 4)
+    lr = float(min(tried, key=tried.get))
+    sweep = {"rates": tried, "forgot": forgot, "lr": lr}
     if name.startswith("alpha"):  # only to see where the best rate goes
-        return {"rates": tried, "lr": lr}
+        return sweep
     rows = []
     for seed in SEEDS:
         model, size, seconds, count = learn(
             way, seed, lr, letters("train", seed)
         )
         rows.append(judge(model, seed) | {"seconds": round(seconds, 1)})
-    return {
-        "rates": tried,
-        "lr": lr,
+    return sweep | {
         "trained": count,
         "optimizer_mb": round(size / 1e6, 3),
         "seeds": rows,
@@ -416,6 +423,60 @@ def speed() -> dict:
     return {"shapes": found, "rounds": ROUNDS}
 
 
+def parity() -> dict:
+    "Beside peft on the storyteller: largest differences, both ways."
+    import peft
+    import transformers
+
+    def differ(ours: Tensor, theirs: Tensor) -> float:
+        return float(f"{(ours - theirs).abs().max().item():.1e}")
+
+    with tempfile.TemporaryDirectory() as top:
+        folder, model = Path(top), fresh()
+        save_modern(model, folder / "base")
+        adapt(model, 0, rank=8)
+        chance = torch.Generator().manual_seed(0)
+        for _, part in adapters(model):
+            part.lora_B.data.normal_(0, 0.02, generator=chance)
+        save_adapter(folder / "ours", model)
+        base = transformers.AutoModelForCausalLM.from_pretrained(
+            folder / "base", dtype=torch.float32
+        )
+        theirs = peft.PeftModel.from_pretrained(
+            base, folder / "ours", is_trainable=True
+        )
+        x, y = batches(letters("test")[:8])[0]
+        scores = []
+        for one in (model(x), theirs(x).logits):
+            loss = nn.functional.cross_entropy(one.flatten(0, 1), y.flatten())
+            loss.backward()
+            scores.append(one.detach())
+        grads = [part.lora_A.grad for _, part in adapters(model)]
+        named = dict(theirs.named_parameters())
+        prefix = "base_model.model."
+        others = [
+            named[f"{prefix}{map_names(model)[name]}.lora_A.default.weight"]
+            for name, _ in adapters(model)
+        ]
+        found = {
+            "scores": differ(*scores),
+            "largest_score": round(scores[0].abs().max().item(), 1),
+            "gradients": max(
+                differ(a, b.grad) / b.grad.abs().max().item()
+                for a, b in zip(grads, others, strict=True)
+            ),
+        }
+        theirs.save_pretrained(folder / "theirs")
+        with torch.no_grad():
+            again = load_adapter(fresh().eval(), folder / "theirs")(x)
+            found["read_back"] = differ(again, scores[0])
+            merged = merge_adapters(model)(x)
+            found["merged"] = differ(merged, theirs.merge_and_unload()(x)[0])
+        found["gradients"] = float(f"{found['gradients']:.1e}")
+        found["peft"] = peft.__version__
+        return found
+
+
 # --------------------------------------------------------------- the record
 
 
@@ -460,7 +521,8 @@ def arms() -> dict[str, Callable[[], dict]]:
     found = {"untuned": untuned, "shots": shots, "counting": counting}
     for name in ways():
         found[name] = partial(trained_arm, name)
-    return found | {"spectrum": spectrum, "speed": speed}
+    found |= {"spectrum": spectrum, "speed": speed}
+    return found | {"parity": parity} if find_spec("peft") else found
 
 
 def main() -> None:

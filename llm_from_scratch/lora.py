@@ -108,12 +108,13 @@ class LoRALinear(nn.Module):
         x: Tensor,  # (..., in)
     ) -> Tensor:  # (..., out)
         "What the base says, and the correction."
-        y, scale = self.base(x), self.config.scale  # (..., out)
-        p = self.config.dropout if self.training else 0.0
-        low = F.linear(F.dropout(x, p), self.lora_A)  # (..., R)
+        A, B, y = self.lora_A, self.lora_B, self.base(x)  # (..., out)
+        x = F.dropout(x.to(A.dtype), self.config.dropout, self.training)
+        low = F.linear(x, A).to(y.dtype)  # (..., R)
         rows = y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1])
         # sum and product at once: y + scale * low B^T
-        return torch.addmm(*rows, self.lora_B.T, alpha=scale).view_as(y)
+        scale = self.config.scale
+        return torch.addmm(*rows, B.T.to(y.dtype), alpha=scale).view_as(y)
 
     @torch.no_grad()
     def update(self) -> Tensor:  # (out, in)

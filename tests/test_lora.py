@@ -243,6 +243,17 @@ def test_beside_maps_of_few_bits(tmp_path):
     load_adapter(fresh(), tmp_path / "a", check_base=False)
 
 
+def test_float32_beside_bfloat16():
+    model = add_adapters(coded().bfloat16(), LoRAConfig(rank=2))
+    assert {p.dtype for _, a in adapters(model) for p in a.parameters()} == {
+        torch.float32
+    }
+    out = fill(model)(some_ids())
+    assert out.dtype == torch.bfloat16
+    out.float().square().sum().backward()
+    assert all(part.lora_A.grad is not None for _, part in adapters(model))
+
+
 def test_beside_quantized_maps():
     quantization = pytest.importorskip("llm_from_scratch.quantization")
     config = quantization.QuantConfig(scheme="int8")

@@ -36,10 +36,10 @@ def draw_result() -> None:
 def draw_swap() -> None:
     "One base, and adapters that take turns."
     fig, ax = canvas(4.7, 1.9)
-    box(ax, 0.1, 0.62, 1.5, 0.9, "the storyteller\n4.9 M numbers, frozen",
+    box(ax, 0.1, 0.62, 1.5, 0.9, "the storyteller\n4.9 M numbers,\nfrozen",
         fill="#e3e8ee", fontsize=9.5)  # fmt: skip
     rows = (
-        (1.42, "no adapter", "One sunny day, Mia …", "#ffffff"),
+        (1.42, "no adapter", "Once upon a time, …", "#ffffff"),
         (0.84, "letters", "Dear Mia, greetings from …", PASTEL[1]),
         (0.26, "riddles", "Guess, Mia! I am red …", PASTEL[2]),
     )
