@@ -196,7 +196,7 @@ def adapt(model: nn.Module, seed: int, **options) -> None:
 def ways() -> dict[str, Callable]:
     "Name of an arm → what prepares a model for it."
     found = {"full": everything}
-    for rank in (8, 1, 4, 16, 2):
+    for rank in (8, 1, 4, 16):
         found[f"r{rank}"] = partial(adapt, rank=rank, alpha=2.0 * rank)
     places = {
         "attention": IN_ATTENTION,
