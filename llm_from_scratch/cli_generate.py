@@ -158,6 +158,10 @@ def generate(args: argparse.Namespace) -> None:
         greedy=args.greedy,
     )
     model, tokenizer = load(args)
+    if args.adapter is not None:
+        from .lora import load_adapter, merge_adapters
+
+        model = merge_adapters(load_adapter(model, args.adapter))
     try:
         model = Decoder(model, compiled=args.compile)
     except ValueError as error:  # no compiler
@@ -210,8 +214,4 @@ def load(args: argparse.Namespace) -> tuple:
     size = sum(x.numel() * x.element_size() for x in model.parameters())
     if args.dtype is None and size <= SMALL:
         model = model.float()
-    if args.adapter is not None:
-        from .lora import load_adapter, merge_adapters
-
-        model = merge_adapters(load_adapter(model, args.adapter))
     return model, tokenizer
