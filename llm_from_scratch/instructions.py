@@ -40,13 +40,13 @@ START, STOP = "<|im_start|>", "<|im_end|>"
 
 
 def render(
-    messages: Messages,  # checked
+    messages: Messages,  # in turns
     *,
     reply: bool = False,  # begin an answer at the end
 ) -> str:  # the text that a model reads
-    "Write a dialog as ChatML."
+    "Write a dialog as ChatML, without white space round its contents."
     told = "".join(
-        f"{START}{message['role']}\n{message['content']}{STOP}\n"
+        f"{START}{message['role']}\n{message['content'].strip()}{STOP}\n"
         for message in messages
     )
     return told + f"{START}assistant\n" * reply
@@ -110,14 +110,14 @@ class Example(NamedTuple):
 
 def prompt_ids(
     tokenizer: BPETokenizer,  # with `START` and `STOP`
-    messages: Messages,  # checked
+    messages: Messages,  # in turns
 ) -> list[int]:  # up to where the assistant's next words begin
-    "Encode messages and the beginning of an answer."
+    "Encode what `render` writes, with the beginning of an answer."
     start, stop = (special_id(tokenizer, name) for name in (START, STOP))
     ids = []
     for message in messages:
         head = tokenizer.encode(f"{message['role']}\n")
-        body = tokenizer.encode(message["content"])
+        body = tokenizer.encode(message["content"].strip())
         ids += [start, *head, *body, stop, *tokenizer.encode("\n")]
     return [*ids, start, *tokenizer.encode("assistant\n")]
 

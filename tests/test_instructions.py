@@ -215,7 +215,7 @@ def test_template_is_what_transformers_renders(messages, chat, tmp_path):
     assert theirs.chat_template == TEMPLATE
     checked = check_messages(messages)
     rendered = theirs.apply_chat_template(messages, tokenize=False)
-    assert rendered == render(checked)
+    assert rendered == render(checked) == render(messages)
     ids = theirs.apply_chat_template(messages)["input_ids"]
     ours, _ = encode_dialog(tokenizer, messages)
     assert ids[:-1] == ours
@@ -225,6 +225,7 @@ def test_template_is_what_transformers_renders(messages, chat, tmp_path):
     assert rendered == render(checked[:-1], reply=True)
     ids = theirs.apply_chat_template(asked, **options)["input_ids"]
     assert ids == prompt_ids(tokenizer, checked[:-1])
+    assert ids == prompt_ids(tokenizer, asked)
 
 
 def test_saved_model_speaks_the_same_in_transformers(chat, tmp_path):
@@ -247,9 +248,10 @@ def test_saved_model_speaks_the_same_in_transformers(chat, tmp_path):
 
 
 def test_template_needs_no_transformers():
-    "Jinja alone renders it."
-    made = jinja2.Template(TEMPLATE).render(messages=said("a", "b"))
-    assert made == render(said("a", "b"))
+    "Jinja alone renders it, white space round contents or not."
+    for messages in (said("a", "b"), said("  hi \n", "\tb c ")):
+        made = jinja2.Template(TEMPLATE).render(messages=messages)
+        assert made == render(messages)
 
 
 def test_markers_in_a_message_are_ordinary_text(chat):

@@ -66,6 +66,10 @@ def draw_packing() -> None:
     total = sum(lengths)
     ax.add_patch(plt.Rectangle((left, top - side), side, side, fill=False,
                                edgecolor=COLORS["grey"], lw=0.9))  # fmt: skip
+    ax.text(left + side / 2, top + 0.11, "is seen", ha="center", va="center",
+            fontsize=8.5, color=SOFT)  # fmt: skip
+    ax.text(left - 0.11, top - side / 2, "looks", ha="center", va="center",
+            fontsize=8.5, color=SOFT, rotation=90)  # fmt: skip
     at = 0.0
     for n, name, fill in zip(lengths, names, fills, strict=True):
         a, b = side * at / total, side * (at + n) / total
