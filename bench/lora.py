@@ -53,6 +53,7 @@ from llm_from_scratch.lora import (
 )
 from llm_from_scratch.modern import save_modern
 from llm_from_scratch.pretraining import TrainConfig, Training
+from llm_from_scratch.quantization import QuantConfig, quantize
 from llm_from_scratch.scoring import IGNORED, evaluate
 from llm_from_scratch.stories import NGram, StoryWorld
 
@@ -222,7 +223,7 @@ def rates(name: str) -> tuple[float, ...]:
 def learn(way: Callable, seed: int, lr: float, texts: list[str]):
     "A model that has learned, its optimizer's bytes, seconds, weights."
     model = fresh()
-    way(model, seed)
+    model = way(model, seed) or model
     config = TrainConfig(
         steps=STEPS, lr=lr, weight_decay=0.0, warmup=STEPS // 10, decay=0.9
     )
@@ -280,6 +281,69 @@ def judge(model: nn.Module, seed: int) -> dict:
         "stories": round(bits(model, plain_stories()), 4),
         "right": round(share_right(model, seed), 4),
     }
+
+
+def on_few_bits(model: nn.Module, seed: int, scheme: str) -> nn.Module:
+    "Adapters beside matrices of few bits (QLoRA)."
+    small = quantize(model, QuantConfig(scheme=scheme))
+    adapt(small, seed, rank=8, alpha=16.0)
+    return small
+
+
+@torch.no_grad()
+def moved(tuned: nn.Module, scheme: str) -> nn.Module:
+    "Adapters that learned beside floats, beside few bits."
+    small = on_few_bits(fresh(), 0, scheme)
+    pairs = zip(adapters(small), adapters(tuned), strict=True)
+    for (_, new), (_, old) in pairs:
+        new.lora_A.copy_(old.lora_A)
+        new.lora_B.copy_(old.lora_B)
+    return small
+
+
+def bill(model: nn.Module, optimizer: int) -> dict[str, float]:
+    "Megabytes of what a training run holds, but activations."
+    held = {id(x): x for x in (*model.parameters(), *model.buffers())}
+    trained = [x for x in model.parameters() if x.requires_grad]
+    return {
+        "weights": sum(x.nbytes for x in held.values()) / 1e6,
+        "gradients": sum(x.nbytes for x in trained) / 1e6,
+        "optimizer": optimizer / 1e6,
+    }
+
+
+def qlora() -> dict:
+    "Adapters that learn beside 4 bits, and others that come later."
+    schemes, rows, bills = ("nf4", "int4"), [], {}
+    known = json.loads(FILE.read_text("utf-8"))["arms"]
+    chosen, test = {"r8": known["r8"]["lr"]}, letters("test")
+    for scheme in schemes:
+        way, tried = partial(on_few_bits, scheme=scheme), {}
+        for lr in rates("r8")[1:]:
+            model = learn(way, 9, lr, letters("train", 9))[0]
+            tried[lr] = bits(model, letters("tune"))
+        chosen[scheme] = min(tried, key=tried.get)
+    for seed in SEEDS:
+        texts, row = letters("train", seed), {}
+        full, size, *_ = learn(everything, seed, known["full"]["lr"], texts)
+        bills["full"] = bill(full, size)
+        model, size, *_ = learn(ways()["r8"], seed, chosen["r8"], texts)
+        bills["float32"] = bill(model, size)
+        row["float32"] = bits(model, test)
+        for scheme in schemes:
+            row[f"{scheme}_moved"] = bits(moved(model, scheme), test)
+        merge_adapters(model)
+        for scheme in schemes:
+            small = quantize(model, QuantConfig(scheme=scheme))
+            row[f"{scheme}_merged"] = bits(small, test)
+            way = partial(on_few_bits, scheme=scheme)
+            model_q, size, *_ = learn(way, seed, chosen[scheme], texts)
+            bills[scheme] = bill(model_q, size)
+            row[f"{scheme}_trained"] = bits(model_q, test)
+        rows.append({k: round(v, 4) for k, v in row.items()})
+        print(rows[-1], flush=True)
+    table = {k: interval([row[k] for row in rows]) for k in rows[0]}
+    return {"lr": chosen, "seeds": rows, "table": table, "megabytes": bills}
 
 
 def untuned() -> dict:
@@ -523,7 +587,7 @@ def arms() -> dict[str, Callable[[], dict]]:
     found = {"untuned": untuned, "shots": shots, "counting": counting}
     for name in ways():
         found[name] = partial(trained_arm, name)
-    found |= {"spectrum": spectrum, "speed": speed}
+    found |= {"spectrum": spectrum, "speed": speed, "qlora": qlora}
     return found | {"parity": parity} if find_spec("peft") else found
 
 

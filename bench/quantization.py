@@ -5,21 +5,27 @@ float model on the same stories, so that the interval of the *difference*
 is that of pairs. Memory: the peak of a process that loads the file.
 Speed: batch 1, greedy, models of 256 and 512 channels with random
 weights, in turns with transformers' `generate` on the same weights, and
-each kernel against the float product, by shape and rows.
+each kernel against the float product, by shape and rows, with the two
+limits of the roofline: the rate of reading, and that of computing.
+Answers: storytellers that `bench/instructions.py` tuned, from three seeds,
+asked again in few bits, and graded by the same program.
 
     python -m bench.quantization [quality] [memory] [speed] [layers]
         [--quick] [--threads N]
+    python -m bench.quantization answers --tuned FOLDER FOLDER FOLDER
 
-Without names, all parts. What is measured is kept arm by arm in
-`runs/quantization.json`; `--quick` measures little and keeps nothing.
+Without names, all parts but the last. What is measured is kept arm by arm
+in `runs/quantization.json`; `--quick` measures little and keeps nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,6 +51,7 @@ from llm_from_scratch.scoring import document_losses
 
 ARMS = {  # name: the scheme; None: as it is
     "float32": None,
+    "bfloat16": torch.bfloat16,
     "int8": {"scheme": "int8"},
     "int8_g64": {"scheme": "int8", "group_size": 64},
     "int8_dynamic": {"scheme": "int8_dynamic"},
@@ -63,6 +70,8 @@ DOCUMENTS, TARGET, ROUNDS = 1000, 0.001, 7
 def made(name: str, model: nn.Module) -> nn.Module:
     "The model of an arm."
     how = ARMS[name]
+    if isinstance(how, torch.dtype):
+        return copy.deepcopy(model).to(how)
     return model if how is None else quantize(model, QuantConfig(**how))
 
 
@@ -102,7 +111,7 @@ def quality(kept: dict, keep, quick: bool) -> None:
             done = kept.get(name, {}).get("documents") == count
             if done and base is not None:
                 continue  # kept by an earlier call
-            own = made(name, model)
+            how, own = ARMS[name], made(name, model)
             options = {"mode": "documents", "shuffle": False, "epochs": 1}
             loader = TokenLoader(file, 8, length, n_documents=count, **options)
             nats, _ = document_losses(own, loader)
@@ -110,7 +119,7 @@ def quality(kept: dict, keep, quick: bool) -> None:
             base = bits if base is None else base
             numbers, size = storage(own)
             kept[name] = {
-                "config": ARMS[name],
+                "config": how if isinstance(how, dict | None) else str(how),
                 "documents": count,
                 "bytes": size,
                 "bits_per_weight": 8 * size / numbers,
@@ -154,7 +163,7 @@ def memory(kept: dict, keep, quick: bool) -> None:
     tiny = ModernGPT(ModernConfig(**sizes | few))
     with tempfile.TemporaryDirectory() as folder:
         for name, how in (("float32", None), ("int8", {"scheme": "int8"}),
-                          ("int4", {"scheme": "int4", "table": "int4"}),
+                          ("int4", {"scheme": "int4"}),
                           ("nf4", {"scheme": "nf4"})):  # fmt: skip
             path, first = Path(folder) / name, Path(folder) / f"{name}_tiny"
             if how is None:
@@ -182,7 +191,7 @@ def memory(kept: dict, keep, quick: bool) -> None:
 
 SPEED_ARMS = {
     "int8": {"scheme": "int8"},
-    "int8_dynamic": {"scheme": "int8_dynamic", "table": "float"},
+    "int8_dynamic": {"scheme": "int8_dynamic"},
     "int4": {"scheme": "int4"},
     "int4_all": {"scheme": "int4", "table": "int4"},
     "nf4": {"scheme": "nf4"},
@@ -216,14 +225,21 @@ def speed(kept: dict, keep, quick: bool) -> None:
         torch.compiler.reset()
         fast = Decoder(model, compiled=True)
         calls["compiled_float32"] = ours(fast, ids, n)
+        half = copy.deepcopy(model).bfloat16()
+        calls["decoder_bfloat16"] = ours(Decoder(half), ids, n)
+        fast = Decoder(half, compiled=True)
+        calls["compiled_bfloat16"] = ours(fast, ids, n)
+        bits = {"float32": 32.0, "bfloat16": 16.0}
         for name, how in SPEED_ARMS.items():
             small = quantize(model, QuantConfig(**how))
             kernels.speed_up(small, rows=PROMPT)
+            numbers, size = storage(small)
+            bits[name] = 8 * size / numbers
             calls[name] = ours(Decoder(small), ids, n)
             if how["scheme"] in ("int8", "int4"):
                 fast = Decoder(small, compiled=True)
                 calls[f"compiled_{name}"] = ours(fast, ids, n)
-        slow = quantize(model, QuantConfig())
+        slow = quantize(model, QuantConfig())  # a Decoder would find kernels
         calls["int4_by_hand"] = ours(slow, ids, n)
         seconds = in_rounds(calls, rounds)
         rates = {k: spread([n / s for s in v]) for k, v in seconds.items()}
@@ -236,9 +252,11 @@ def speed(kept: dict, keep, quick: bool) -> None:
 
         kept[str(width)] = {
             "tokens_per_second": rates,
+            "bits": bits,
+            "rounds": rounds,
             "best_hf": best,
             "to_best_hf": {k: to(k, best) for k in rates},
-            "to_decoder": {k: to(k, "decoder_float32") for k in rates},
+            "to_compiled": {k: to(k, "compiled_float32") for k in rates},
             "load": round(os.getloadavg()[0], 1),
         }
         table([(k, *v.values(), kept[str(width)]["to_best_hf"][k]["median"])
@@ -247,11 +265,27 @@ def speed(kept: dict, keep, quick: bool) -> None:
 
 
 SHAPES = ((512, 256), (1152, 256), (4096, 256), (2816, 512), (4096, 4096))
+ROWS = (1, 4, 16, 64, 256)
+
+
+def roofs(quick: bool) -> dict:
+    "The rate of reading memory, and of multiplying floats, here and now."
+    n, limit = (512, 0.1) if quick else (4096, 0.5)
+    a, b, vector = torch.randn(n, n), torch.randn(n, n), torch.randn(n)
+    ways = ((torch.sum, a), (lambda x: a @ x, vector))
+    read = min(kernels.seconds_of(way, x, limit) for way, x in ways)
+    work = kernels.seconds_of(lambda a: a @ b, a, limit)
+    return {
+        "bytes_per_second": a.nbytes / read,  # again and again, 64 MB
+        "operations_per_second": 2 * n**3 / work,
+    }
 
 
 def layers(kept: dict, keep, quick: bool) -> None:
     "Each kernel and each layer by hand, against the float product."
     schemes = ("int8", "int8_dynamic", "int4", "nf4")
+    kept["roofs"] = roofs(quick)
+    print(kept["roofs"], flush=True)
     for O, I in SHAPES[: 2 if quick else None]:
         plain = nn.Linear(I, O, bias=False)
         for scheme in schemes:
@@ -259,20 +293,79 @@ def layers(kept: dict, keep, quick: bool) -> None:
             layer = QuantizedLinear(I, O, config).fill(plain.weight)
             found = kernels.products(layer)
             found = {kernels.BY_HAND: kernels.by_hand(layer)} | found
-            for rows in (1, 16, 256):
+            for rows in ROWS:
                 x = torch.randn(rows, I)
                 with torch.inference_mode():
                     ratios = {name: [] for name in found}
+                    seconds = {name: [] for name in ("float", *found)}
                     for _ in range(3 if quick else ROUNDS):
                         base = kernels.seconds_of(plain, x)
+                        seconds["float"].append(base)
                         for name, call in found.items():
                             own = kernels.seconds_of(call, x)
+                            seconds[name].append(own)
                             ratios[name].append(base / own)
                 key = f"{scheme}_{O}x{I}_{rows}"
                 kept[key] = {k: spread(v) for k, v in ratios.items()}
-                told = {k: v["median"] for k, v in kept[key].items()}
+                kept[key]["microseconds"] = {
+                    k: 1e6 * statistics.median(v) for k, v in seconds.items()
+                }
+                told = {k: kept[key][k]["median"] for k in found}
                 print(key, told, flush=True)
         keep()
+
+
+ASKED = {  # how the tuned models are asked again
+    "float32": None,
+    "int8": {"scheme": "int8"},
+    "int4": {"scheme": "int4"},
+    "nf4": {"scheme": "nf4"},
+    "int4_all": {"scheme": "int4", "table": "int4"},
+}
+
+
+def tuned_answers(folders: list[Path], kept: dict, keep, quick: bool) -> None:
+    "What tuned storytellers answer in few bits, graded, by folder."
+    from bench import instructions
+
+    if quick:
+        instructions.STORIES = instructions.QUESTIONS = 4
+    for folder in folders:
+        model, tokenizer, _ = load_checkpoint(folder, dtype=torch.float32)
+        rows = kept.setdefault(Path(folder).name, {})
+        for name, how in ASKED.items():
+            if name in rows:
+                continue
+            own = model
+            if how is not None:
+                own = quantize(model, QuantConfig(**how))
+                kernels.speed_up(own, rows=50)
+            found = instructions.answer_all(own, tokenizer, tiny=False)
+            kinds = ("given", "told", "single_words", "words")
+            rows[name] = {kind: found[kind] for kind in kinds}
+            told = {k: x["share"] for k, x in rows[name].items()}
+            print(folder, name, told, flush=True)
+            keep()
+    kept["summary"] = over_seeds([v for k, v in kept.items()
+                                  if k != "summary"])  # fmt: skip
+    keep()
+
+
+def over_seeds(runs: list[dict]) -> dict:
+    "Means over tuned models, their intervals, and those of the change."
+    from bench.lora import interval
+
+    found = {}
+    for name in ASKED:
+        row = {}
+        for kind in runs[0]["float32"]:
+            own = [run[name][kind]["share"] for run in runs]
+            base = [run["float32"][kind]["share"] for run in runs]
+            more = [a - b for a, b in zip(own, base, strict=True)]
+            if len(runs) > 1:
+                row[kind] = {**interval(own), "more": interval(more)}
+        found[name] = row
+    return found
 
 
 PARTS = {
@@ -286,7 +379,9 @@ PARTS = {
 def main() -> None:
     "Measure the parts that are named, and keep what is found."
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="of " + ", ".join(PARTS))
+    names = ", ".join((*PARTS, "answers"))
+    parser.add_argument("parts", nargs="*", help=f"of {names}")
+    parser.add_argument("--tuned", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
@@ -307,14 +402,23 @@ def main() -> None:
                 now = json.loads(path.read_text("utf-8"))
                 mine = set(options.parts or PARTS)
                 result.update({k: v for k, v in now.items()
-                               if k in PARTS and k not in mine})  # fmt: skip
-            about = {"name": "held-out TinyStories", "target": TARGET}
-            record("quantization", about, result)
+                               if k in (*PARTS, "answers")
+                               and k not in mine})  # fmt: skip
+                about = now.get("about", {})
+                result["about"] = about | {
+                    k: v for k, v in result.get("about", {}).items()
+                    if k in mine
+                }  # fmt: skip
+            corpus = {"name": "held-out TinyStories", "target": TARGET}
+            record("quantization", corpus, result)
 
     for name in options.parts or PARTS:
         started = time.perf_counter()
         kept = result.setdefault(name, {})
-        PARTS[name](kept, keep, options.quick)
+        if name == "answers":
+            tuned_answers(options.tuned or [], kept, keep, options.quick)
+        else:
+            PARTS[name](kept, keep, options.quick)
         where = {"threads": options.threads, "load": machine()["load"],
                  "minutes": (time.perf_counter() - started) / 60}  # fmt: skip
         result.setdefault("about", {})[name] = where

@@ -24,17 +24,29 @@ from bench._common import machine, record
 from llm_from_scratch import kernels
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.quantization import (
+    BLOCK,
     QuantConfig,
     QuantizedLinear,
+    dynamic_values,
     quantize_nf4,
     quantize_scales,
     quantize_tensor,
+    to_groups,
 )
 
 
 def differ(ours: Tensor, theirs: Tensor) -> int:
     "How many numbers are not equal."
     return int((ours.flatten() != theirs.flatten()).sum())
+
+
+def beside_ties(
+    x: Tensor, ours: Tensor, theirs: Tensor, borders: Tensor
+) -> int:
+    "How many that differ do not lie on a border, up to float32's rounding."
+    x = x.flatten()[ours.flatten() != theirs.flatten()]
+    off = (x[:, None] - borders).abs().amin(1) if len(x) else x
+    return int((off > 4 * torch.finfo(torch.float32).eps * x.abs()).sum())
 
 
 def nf4(weight: Tensor) -> dict[str, int]:
@@ -51,7 +63,13 @@ def nf4(weight: Tensor) -> dict[str, int]:
     }
     _, state = bnb.quantize_4bit(weight, compress_statistics=True, **how)
     scales, own, offset = quantize_scales(absmax)
+    x = absmax.flatten() - offset
+    x = x * (1 / own).repeat_interleave(BLOCK)[: len(x)]
+    theirs = state.absmax.flatten()
+    levels = dynamic_values()
+    farther = ((x - levels[i.long()]).abs() for i in (theirs, scales))
     return found | {
+        "nf4_double_ours_nearer": int(torch.gt(*farther).sum()),
         "nf4_double_codes": differ(scales, state.absmax),
         "nf4_double_scales": differ(own, state.state2.absmax),
         "nf4_double_offset": differ(offset, state.offset.view(1)),
@@ -89,6 +107,11 @@ def blocks(weight: Tensor) -> dict[str, int]:
             both = (told[:, 2:] & 15, told[:, 2:] >> 4)
             theirs = torch.cat(both, 1).to(torch.int8) - 8
         found[f"{name}_codes"] = differ(codes, theirs)
+        steps = to_groups(weight, 32) / scale[..., None]
+        halves = torch.arange(-128, 128) + 0.5
+        found[f"{name}_beside_ties"] = beside_ties(
+            steps, codes, theirs, halves
+        )
         found[f"{name}_scales"] = differ(scale.half(), scales)
     return found
 

@@ -120,7 +120,7 @@ def dequantize_tensor(
     scale: Tensor,  # (..., I / G)
     zero: Tensor | None = None,  # (..., I / G); None: 0
 ) -> Tensor:  # float32, (..., I)
-    "Turn codes back into weights, to half a step."
+    "Turn codes back into weights: subtract the zero, multiply."
     x = codes.float().unflatten(-1, (scale.shape[-1], -1))
     if zero is not None:
         x = x - zero[..., None]
@@ -143,20 +143,19 @@ def unpack(
 
 # %% ../nbs/15_quantization.ipynb #normal-float
 def normal_float() -> Tensor:  # 16 values from -1 to 1, (16,)
-    """The buckets of NF4: equally often used, if weights are normal.
+    """The levels of NF4: dense where normal weights are.
 
-    Quantiles of a normal distribution, eight below 0 and seven above it,
-    and 0 itself (Dettmers et al. 2023, section 3, and the offset of
-    their code, which keeps the outermost quantiles finite).
+    Quantiles of a normal distribution, eight above 0, seven below, and 0
+    (Dettmers et al. 2023, section 3; an offset keeps the last ones finite).
     """
     outermost = 0.9677083  # share of the distribution below the last one
-    below, above = (
+    above, below = (
         torch.special.ndtri(
             torch.linspace(outermost, 0.5, n, dtype=torch.float64)[:-1]
         )
         for n in (9, 8)
     )
-    values = torch.cat((-above, torch.zeros(1).double(), below))
+    values = torch.cat((-below, torch.zeros(1).double(), above))
     return (values / values.abs().max()).sort().values.float()
 
 # %% ../nbs/15_quantization.ipynb #nearest
@@ -449,8 +448,9 @@ def product_int8(
         apart = rows[:, large] @ (codes[:, large] * scale.float()).T  # (N, O)
         rows = rows.masked_fill(large, 0)
     inputs, own, _ = quantize_tensor(rows, name="x")
-    # sums of products below 2^24 are exact in float32
-    total = inputs.float() @ codes.float().T * own * scale.float().T + apart
+    exact = torch.float32 if len(codes.T) <= 1040 else torch.float64  # < 2^24
+    total = (inputs.to(exact) @ codes.T.to(exact)).float() * own
+    total = total * scale.float().T + apart
     return total.to(x.dtype).view(*x.shape[:-1], len(codes))
 
 # %% ../nbs/15_quantization.ipynb #quantized-embedding

@@ -105,7 +105,7 @@ def test_by_hand():
     n_in=st.integers(1, 9),
     n_out=st.integers(1, 9),
     rank=st.integers(1, 9),
-    alpha=st.floats(0, 30),
+    alpha=st.just(0.0) | st.floats(1e-3, 30),  # no rank in subnormals
     bias=st.booleans(),
 )
 @settings(deadline=None, max_examples=40)

@@ -215,6 +215,16 @@ def test_int8_product_is_near_and_outliers_make_it_nearer():
     assert torch.allclose(every, wanted, atol=1e-4)
 
 
+def test_whole_numbers_are_added_exactly_however_long_the_row():
+    codes = torch.randint(120, 128, (3, 4096), generator=seeded(6))
+    x = torch.randint(120, 128, (2, 4096), generator=seeded(7))
+    x[:, 0] = 127  # so that a step is 1
+    found = product_int8(x.float(), codes.to(torch.int8), torch.ones(3, 1))
+    assert torch.equal(found, (x @ codes.T).float())
+    short = x.float() @ codes.float().T
+    assert not torch.equal(short, found)  # float32 alone would not do
+
+
 @pytest.mark.parametrize("case", SCHEME_CASES, ids=str)
 def test_layers_are_linear_in_the_decoded_weight(case):
     config, weight = QuantConfig(**case), some_weight(24, 64)

@@ -39,7 +39,9 @@ def draw_result() -> None:
             color=COLORS["orange"])  # fmt: skip
     ax.text(0.08, 1.38, "plus 8", fontsize=8.6, va="center",
             color=COLORS["orange"])  # fmt: skip
-    ax.text(0.08, 0.7, "times step", fontsize=8.6, va="center",
+    ax.text(0.08, 0.79, "minus 8,", fontsize=8.6, va="center",
+            color=COLORS["orange"])  # fmt: skip
+    ax.text(0.08, 0.63, "times step", fontsize=8.6, va="center",
             color=COLORS["orange"])  # fmt: skip
     save(fig, "quantization_result")
 
