@@ -448,13 +448,18 @@ def can_compile(
 
 def compile_options(
     device: str,  # a kind
+    *,
+    checked: bool = True,  # False: no checks of shapes between calls
 ) -> dict | None:  # for torch.compile; None: its own
     """A faster tanh on processors, by a sigmoid, where torch offers it.
 
     GELU adds 1 to it, so that the lost digits of small values do not
-    count.
+    count. What is compiled checks the shape of each array that it is
+    given by another function; a step of many small calls can do without.
     """
     wanted = {"cpp.use_decompose_tanh": True}
+    if not checked:
+        wanted |= {"size_asserts": False, "alignment_asserts": False}
     with suppress(Exception):  # a torch that lists no options
         from torch._inductor import list_options
 

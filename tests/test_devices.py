@@ -507,6 +507,10 @@ def test_blocks_are_compiled_each(monkeypatch):
     layer = plan.compile_blocks(nn.Linear(2, 2))
     assert [block for block, _ in asked] == [layer]
     assert devices.compile_options("cuda") is None
+    few = devices.compile_options("cpu", checked=False)
+    if few is not None:
+        assert few.items() >= devices.compile_options("cpu").items()
+        assert few["size_asserts"] is False
 
 
 @pytest.mark.slow
