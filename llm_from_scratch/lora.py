@@ -112,7 +112,7 @@ class LoRALinear(nn.Module):
         x = F.dropout(x.to(A.dtype), self.config.dropout, self.training)
         low = F.linear(x, A).to(y.dtype)  # (..., R)
         rows = y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1])
-        # sum and product at once: y + scale * low B^T
+        # y + scale * low B^T at once; PyTorch calls its factor alpha
         scale = self.config.scale
         return torch.addmm(*rows, B.T.to(y.dtype), alpha=scale).view_as(y)
 
