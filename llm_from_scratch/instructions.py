@@ -307,11 +307,13 @@ def dialog_loss(
 ) -> tuple[Tensor, int]:  # mean loss in nats; targets that count
     "For `train`: only where there is a target is the head asked at all."
     ids, targets, mask = batch
-    counted = targets != -100  # (B, T)
-    x = model.features(ids, mask=mask)[counted]  # (N, C)
+    where = (targets.flatten() != -100).nonzero()[:, 0]  # (N,)
+    more = (0, -len(where) % 256)  # few sizes: torch keeps memory for each
+    x = model.features(ids, mask=mask).flatten(0, 1)[F.pad(where, more)]
     head = model.head or model.token_embedding
-    logits = F.linear(x, head.weight)  # (N, V)
-    return cross_entropy(logits, targets[counted]), int(counted.sum())
+    logits = F.linear(x, head.weight)  # (N + some, V)
+    wanted = F.pad(targets.flatten()[where], more, value=-100)
+    return cross_entropy(logits, wanted), len(where)
 
 # %% ../nbs/13_instructions.ipynb #tasks
 class Task(NamedTuple):

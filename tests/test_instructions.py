@@ -432,6 +432,23 @@ def test_packed_is_as_if_alone(kind, packed, plain):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-3)
 
 
+def test_the_head_is_asked_for_few_different_sizes(plain, monkeypatch):
+    "For each size of a product torch keeps memory."
+    model, sizes, linear = make(plain), set(), F.linear
+
+    def seen(x, weight, *rest):
+        if weight is model.token_embedding.weight:
+            sizes.add(len(x))
+        return linear(x, weight, *rest)
+
+    batches = [*DialogLoader(examples(12), 2, 64, packed=False, epochs=1)]
+    counts = {int((targets >= 0).sum()) for _, targets, _ in batches}
+    monkeypatch.setattr(F, "linear", seen)
+    assert {dialog_loss(model, batch)[1] for batch in batches} == counts
+    assert len(counts) > 1
+    assert sizes == {256}
+
+
 def test_without_the_mask_neighbours_are_seen(plain):
     "So that the test above could fail."
     model = make(plain)
