@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from llm_from_scratch.files import END, read_text
 from llm_from_scratch.generation import Sampling
 from llm_from_scratch.instructions import answers, grow
 from llm_from_scratch.modern import ModernConfig, ModernGPT
+from llm_from_scratch.quantization import quantize
+from llm_from_scratch.quantized_files import save_quantized
 from llm_from_scratch.tokenization import BPETokenizer
 
 TEXT = "Lily lost her red ball, so she asked Ben. Who lost the ball? "
@@ -118,6 +121,16 @@ def test_model_that_was_never_taught_is_told(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\n"))
     with pytest.raises(UserError, match="plain was never taught to answer"):
         run("chat", "--model", "plain")
+
+
+def test_a_quantized_model_is_not_tuned(capsys):
+    "Its codes have no slope; nothing is written."
+    small, tokenizer = quantize(make()[0]), make()[1]
+    save_quantized("small", small, tokenizer)
+    words = ("--model", "small", "--data", "d.jsonl", "--out", "new")
+    with pytest.raises(UserError, match=r"small is quantized, .* made from"):
+        run("instruct", *words, "--steps", "1")
+    assert not Path("new").exists()
 
 
 def test_instruct_saves_what_chat_reads(monkeypatch, capsys):

@@ -80,7 +80,7 @@ def save(fig: plt.Figure, name: str) -> None:
 
 
 def draw_map(stage: str, name: str) -> None:
-    "The way of the book in two rows, with a stage, or four, highlighted."
+    "The way of the book in two rows, with a stage, four or all highlighted."
     fig, ax = canvas(0.8 * WIDTH, 1.75)
     width, gap, carried = 1.3, 0.36, [
         "bytes → ids",
@@ -91,7 +91,7 @@ def draw_map(stage: str, name: str) -> None:
         "4 bits, chat",
     ]  # fmt: skip
     for i, title in enumerate(STAGES):
-        here, y = title == stage, 1.2 - 0.88 * (i // 3)
+        here, y = stage in (title, "all"), 1.2 - 0.88 * (i // 3)
         here = here or (stage == "overview" and i < 4)
         x = 0.22 + i % 3 * (width + gap)
         box(
