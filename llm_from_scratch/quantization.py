@@ -448,10 +448,10 @@ def product_int8(
         apart = rows[:, large] @ (codes[:, large] * scale.float()).T  # (N, O)
         rows = rows.masked_fill(large, 0)
     inputs, own, _ = quantize_tensor(rows, name="x")
-    exact = torch.float32 if len(codes.T) <= 1040 else torch.float64  # < 2^24
-    total = (inputs.to(exact) @ codes.T.to(exact)).float() * own
-    total = total * scale.float().T + apart
-    return total.to(x.dtype).view(*x.shape[:-1], len(codes))
+    wide = codes.shape[1] > 1040 and not x.is_mps  # sums beyond 2^24
+    exact = torch.float64 if wide else torch.float32
+    y = (inputs.to(exact) @ codes.T.to(exact)).float() * own * scale.T.float()
+    return (y + apart).to(x.dtype).view(*x.shape[:-1], len(codes))
 
 # %% ../nbs/15_quantization.ipynb #quantized-embedding
 class QuantizedEmbedding(nn.Module):
