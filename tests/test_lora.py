@@ -105,24 +105,25 @@ def test_by_hand():
     n_in=st.integers(1, 9),
     n_out=st.integers(1, 9),
     rank=st.integers(1, 9),
-    alpha=st.just(0.0) | st.floats(1e-3, 30),  # no rank in subnormals
+    alpha=st.floats(0, 30, width=32, allow_subnormal=False),
     bias=st.booleans(),
 )
 @settings(deadline=None, max_examples=40)
 def test_merged_maps_are_the_same_maps(n_in, n_out, rank, alpha, bias):
-    holder = nn.ModuleDict({"up": nn.Linear(n_in, n_out, bias=bias)})
+    up = nn.Linear(n_in, n_out, bias=bias, dtype=torch.float64)
+    holder = nn.ModuleDict({"up": up})
     config = LoRAConfig(rank=rank, alpha=alpha, targets=("up",))
     if rank > min(n_in, n_out):
         with pytest.raises(ValueError, match=f"rank={rank} is above"):
             add_adapters(holder, config)
         return
     fill(add_adapters(holder, config))
-    x = torch.randn(2, n_in)
+    x = torch.randn(2, n_in, dtype=torch.float64)
     before, rows = holder["up"](x), holder["up"].update()
     assert torch.linalg.matrix_rank(rows) <= rank
     merge_adapters(holder)
     assert type(holder["up"]) is nn.Linear
-    torch.testing.assert_close(holder["up"](x), before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(holder["up"](x), before, atol=1e-10, rtol=1e-10)
 
 
 def test_merged_is_unmerged():
