@@ -104,14 +104,11 @@ def instruct(args: argparse.Namespace) -> None:
     dialogs = read_dialogs(args.data) if args.data else None
     args.dtype = "float32"
     model, tokenizer = load(args)
-    if any(hasattr(part, "codes") for part in model.modules()):
-        raise UserError(
-            f"{args.model} is quantized, and codes learn nothing: tune the "
-            "model that it was made from, then quantize the result"
-        )
     from .chat_files import save_chat_model
     from .instructions import grow
+    from .quantized_files import check_trainable
 
+    check_trainable(model, args.model)
     model, tokenizer = grow(model, tokenizer)
     loader = make_loader(args, dialogs or world_dialogs(), model, tokenizer)
     if loader.dropped:

@@ -161,7 +161,9 @@ def generate(args: argparse.Namespace) -> None:
     if args.adapter is not None:
         from .lora import load_adapter, merge_adapters
 
-        model = merge_adapters(load_adapter(model, args.adapter))
+        model = load_adapter(model, args.adapter)
+        if getattr(model, "quantization", None) is None:
+            model = merge_adapters(model)  # codes have nothing to add to
     try:
         model = Decoder(model, compiled=args.compile)
     except ValueError as error:  # no compiler

@@ -32,6 +32,7 @@ from .devices import check_range
 from .files import END
 from .lora import LoRAConfig, adapters, add_adapters, merge_adapters
 from .pretraining import TrainConfig, train
+from .quantized_files import check_trainable
 from .tokenization import BPETokenizer
 from .word_baseline import WordWeights, fit_logistic
 
@@ -94,6 +95,7 @@ def classify(
     model, tokenizer, _ = load_checkpoint(
         source, dtype=torch.float32, consent=consent
     )
+    check_trainable(model, f"model={source}")
     if tokenizer is None or END not in tokenizer.special_tokens:
         raise ValueError(
             f"model={source} has no tokenizer with the marker {END}, so "

@@ -102,6 +102,18 @@ def empty_model(
         return swap(model, config, fill=False)
 
 
+def check_trainable(
+    model: nn.Module,  # quantized or not
+    name: str,  # what to call it in an error
+) -> None:
+    "Raise `ValueError` for a quantized model."
+    if getattr(model, "quantization", None) is not None:
+        raise ValueError(
+            f"{name} is quantized, and codes learn nothing: tune the model "
+            "that it was made from, then quantize the result"
+        )
+
+
 def storage(
     model: nn.Module,  # quantized or not
 ) -> tuple[int, int]:  # numbers it stands for; bytes that hold them

@@ -128,7 +128,7 @@ def test_a_quantized_model_is_not_tuned(capsys):
     small, tokenizer = quantize(make()[0]), make()[1]
     save_quantized("small", small, tokenizer)
     words = ("--model", "small", "--data", "d.jsonl", "--out", "new")
-    with pytest.raises(UserError, match=r"small is quantized, .* made from"):
+    with pytest.raises(ValueError, match=r"small is quantized, .* made from"):
         run("instruct", *words, "--steps", "1")
     assert not Path("new").exists()
 

@@ -8,7 +8,7 @@ import shlex
 import pytest
 import torch
 
-from llm_from_scratch.checkpoint import save_checkpoint
+from llm_from_scratch.checkpoint import load_checkpoint, save_checkpoint
 from llm_from_scratch.classification import (
     LabelLoader,
     load_classifier,
@@ -17,7 +17,9 @@ from llm_from_scratch.classification import (
 from llm_from_scratch.cli import main
 from llm_from_scratch.files import END
 from llm_from_scratch.finetuning import Wish, baselines, split
-from llm_from_scratch.modern import ModernConfig, ModernGPT
+from llm_from_scratch.modern import ModernConfig, ModernGPT, save_modern
+from llm_from_scratch.quantization import quantize
+from llm_from_scratch.quantized_files import save_quantized
 from llm_from_scratch.tokenization import BPETokenizer
 
 WORDS = {"good": ("glad", "merry", "jolly"), "bad": ("sad", "cross", "mad")}
@@ -145,12 +147,17 @@ def test_mistakes_are_told(model, here, capsys, rows, header, more, message):
 
 
 def test_a_model_without_a_marker_is_refused(here, model, capsys):
-    from llm_from_scratch.checkpoint import load_checkpoint
-    from llm_from_scratch.modern import save_modern
-
     save_modern(load_checkpoint(model)[0], here / "bare")
     assert classify("bare") == 2
     assert "has no tokenizer with the marker" in capsys.readouterr().err
+
+
+def test_a_quantized_model_is_refused(here, model, capsys):
+    plain, tokenizer, _ = load_checkpoint(model)
+    save_quantized(here / "small", quantize(plain), tokenizer)
+    assert classify("small") == 2
+    assert "model=small is quantized, and codes" in capsys.readouterr().err
+    assert not (here / "out").exists()
 
 
 @pytest.mark.filterwarnings("default::UserWarning")

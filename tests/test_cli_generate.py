@@ -13,7 +13,7 @@ from llm_from_scratch.checkpoint import load_checkpoint, save_checkpoint
 from llm_from_scratch.cli import main
 from llm_from_scratch.decoding import Decoder
 from llm_from_scratch.files import END
-from llm_from_scratch.generation import Sampling, stream
+from llm_from_scratch.generation import Sampling, generate, stream
 from llm_from_scratch.gpt import GPT, GPTConfig
 from llm_from_scratch.lora import (
     LoRAConfig,
@@ -22,6 +22,8 @@ from llm_from_scratch.lora import (
     merge_adapters,
     save_adapter,
 )
+from llm_from_scratch.quantization import QuantConfig, quantize
+from llm_from_scratch.quantized_files import save_quantized
 from llm_from_scratch.tokenization import BPETokenizer
 
 SENTENCE = "Lily lost her red ball, so she asked Ben."
@@ -253,6 +255,30 @@ def test_an_adapter(capsys, tmp_path):
     assert main(["generate", "--model", "merged", "Lily lost", "--seed",
                  "3"]) == 0  # fmt: skip
     assert capsys.readouterr().out == out
+
+
+def test_an_adapter_of_few_bits(capsys):
+    "It stays beside the codes, which it learned with."
+    plain, tokenizer, _ = load_checkpoint("model", dtype=torch.float32)
+    small = quantize(plain, QuantConfig(scheme="nf4", group_size=16))
+    save_quantized("small", small, tokenizer)
+    random = torch.Generator().manual_seed(0)
+    targets = ("q_proj", "up")
+    config = LoRAConfig(rank=2, targets=targets)
+    add_adapters(small, config, generator=random)
+    for _, part in adapters(small):
+        part.lora_B.data.normal_(generator=random)
+    save_adapter("adapter", small)
+    ids = [tokenizer.special_tokens[END], *tokenizer.encode("Lily lost")]
+    how = {"max_tokens": 8, "sampling": Sampling(greedy=True)}
+    wanted = tokenizer.decode(generate(small, [ids], **how)[0])
+    words = ("generate", "--model", "small", "Lily lost", "--greedy")
+    words += ("--max-tokens", "8")
+    assert main([*words]) == 0
+    without = capsys.readouterr().out
+    assert main([*words, "--adapter", "adapter"]) == 0
+    told = capsys.readouterr().out
+    assert told.strip() == ("Lily lost" + wanted).strip() != without.strip()
 
 
 def test_mistakes_with_adapters(capsys):
