@@ -31,6 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench._common import ROOT, machine, record
+from bench.quantization import compared
 from llm_from_scratch.checkpoint import STORYTELLER, load_checkpoint
 from llm_from_scratch.data import TokenLoader, read_stories, write_tokens
 from llm_from_scratch.generation import Sampling
@@ -155,14 +156,11 @@ def added(folder: Path, documents: list[str]) -> dict:
         del file
         for path in folder.glob("judged*"):
             path.unlink()
+    base, bits = (x / math.log(2) for x in nats)
     sizes = torch.as_tensor(list(sizes), dtype=torch.double)
-    more = (nats[1] - nats[0]) / math.log(2)
-    rate = (more.sum() / sizes.sum()).item()
-    n = len(more)
-    spread = (more - rate * sizes).square().sum() * n / max(n - 1, 1)
-    margin = (1.96 * spread.sqrt() / sizes.sum()).item()
-    share = (nats[1].sum() / nats[0].sum() - 1).item()
-    return {"bits_per_byte": rate, "margin": margin, "share": share}
+    found = compared(bits, base, sizes)
+    return {"bits_per_byte": found["more"], "margin": found["more_margin"],
+            "share": found["more_share"]}  # fmt: skip
 
 
 # ------------------------------------------------------------------ answers

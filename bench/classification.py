@@ -15,10 +15,8 @@ a word chooses the arms whose name holds it.
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench._common import ROOT, machine, stories
+from bench._common import ROOT, interval, machine, stories
 from llm_from_scratch.attention import attend_fused, set_attention
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.classification import (
@@ -348,14 +346,6 @@ def arms() -> dict[str, tuple[Callable, str, int]]:
     same = partial(by_training, blocks=2, drawn=0)
     found["mood_same_stories_64"] = same, "mood", 64
     return found
-
-
-def interval(values: list[float]) -> dict:
-    "Mean, and half of a 95 % interval from the seeds (Student's t)."
-    times = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}[len(values)]
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return {"mean": round(mean, 4), "margin": round(times * spread, 4)}
 
 
 def keep(name: str, row: dict) -> None:

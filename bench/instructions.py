@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench._common import ROOT, machine, table
+from bench._common import ROOT, interval, machine, table
 from llm_from_scratch.chat_files import save_chat_model
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.data import read_stories, write_tokens
@@ -625,11 +625,8 @@ def summarize(results: dict) -> dict:
 
 
 def half(values: list[float]) -> float | None:
-    "Student's t for up to five seeds."
-    n, t = len(values), {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
-    if n not in t:
-        return None
-    return round(t[n] * statistics.stdev(values) / math.sqrt(n), 4)
+    "Half of a 95 % interval from the seeds; None for a single one."
+    return interval(values)["margin"] if len(values) > 1 else None
 
 
 def save(results: dict) -> None:

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench._common import ROOT, machine
+from bench._common import ROOT, interval, machine
 from llm_from_scratch.attention import attend_fused, set_attention
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.files import END, GRAMMAR, read_text
@@ -544,14 +544,6 @@ def parity() -> dict:
 
 
 # --------------------------------------------------------------- the record
-
-
-def interval(values: list[float]) -> dict:
-    "Mean, and half of a 95 % interval from the seeds (Student's t)."
-    times = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}[len(values)]
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return {"mean": round(mean, 4), "margin": round(times * spread, 4)}
 
 
 def keep(name: str, row: dict) -> None:

@@ -37,7 +37,15 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench._common import ROOT, data_folder, machine, record, spread, table
+from bench._common import (
+    ROOT,
+    data_folder,
+    interval,
+    machine,
+    record,
+    spread,
+    table,
+)
 from llm_from_scratch import kernels
 from llm_from_scratch.checkpoint import load_checkpoint
 from llm_from_scratch.data import TokenLoader, read_stories, write_tokens
@@ -353,8 +361,6 @@ def tuned_answers(folders: list[Path], kept: dict, keep, quick: bool) -> None:
 
 def over_seeds(runs: list[dict]) -> dict:
     "Means over tuned models, their intervals, and those of the change."
-    from bench.lora import interval
-
     found = {}
     for name in ASKED:
         row = {}
